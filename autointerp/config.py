@@ -1,0 +1,424 @@
+"""The configuration of a run: one frozen pydantic model per section of the YAML file.
+
+``RunConfig()`` is the embedded demo. A file stands on its own: what it leaves out has the
+defaults written here. ``key.sub=value`` overrides are read as YAML, so that ``a.b=[1, 2]``
+is a list.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from autointerp.latents import AutointerpError
+from autointerp.registry import Options, Registry, explainers, judges, scorers
+
+DEMO = Path(__file__).parent / "demo"
+DEMO_CODERS = ("layers.1", "layers.2")
+DEFAULT_LATENTS = "alive:40"
+_NAMED = (("subject", "coders"), ("latents",))  # mappings whose keys are names, dots and all
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RunSection(Section):
+    """Where the run lies (``directory/name``) and the seed of every choice made in it."""
+
+    name: str = Field("demo", min_length=1)
+    directory: Path = Path("runs")
+    seed: int = 0
+
+    @property
+    def path(self) -> Path:
+        return self.directory / self.name
+
+
+class CoderSection(Section):
+    """One sparse coder: a checkpoint's path or hub id, and where it reads and writes.
+
+    ``hook`` defaults to what the checkpoint claims, else to the coder's name.
+    """
+
+    path: str
+    hook: str | None = None
+    hook_out: str | None = None
+    revision: str | None = None
+
+
+class SubjectSection(Section):
+    """The language model under study and its coders, by name."""
+
+    model: str = "demo"
+    revision: str | None = None
+    coders: dict[str, CoderSection] = Field(
+        default_factory=lambda: {name: CoderSection(path="demo") for name in DEMO_CODERS}
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = "auto"
+    device_map: str | dict[str, int | str] | None = None
+    context_length: int = Field(256, ge=2)
+    batch_tokens: int = Field(8192, ge=1)
+    bos: Literal["skip", "keep"] = "skip"
+
+    @field_validator("coders", mode="before")
+    @classmethod
+    def _short_form(cls, coders: Any) -> Any:
+        """Read ``NAME: path`` as ``NAME: {path: path}``."""
+        if not isinstance(coders, dict):
+            return coders
+        return {
+            str(name): {"path": coder} if isinstance(coder, str) else coder
+            for name, coder in coders.items()
+        }
+
+    @model_validator(mode="after")
+    def _coders_fit_the_model(self) -> Self:
+        if not self.coders:
+            raise ValueError("name at least one sparse coder, as in coders: {layers.1: PATH}")
+        if self.model != "demo" and "coders" not in self.model_fields_set:
+            raise ValueError(f"the demo's coders do not read {self.model!r}; give coders too")
+        return self
+
+
+class CorpusSection(Section):
+    """Where the text comes from: a file, a folder, a hub data set, or ``stdlib``."""
+
+    source: str = Field("stdlib", min_length=1)
+    column: str = "text"
+    tokens: int = Field(1_000_000, ge=1)
+
+
+class SplitsSection(Section):
+    """The share of documents in each split; the three add up to 1."""
+
+    explain: float = Field(0.4, gt=0, lt=1)
+    select: float = Field(0.2, gt=0, lt=1)
+    test: float = Field(0.4, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> Self:
+        total = self.explain + self.select + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"explain, select and test must add up to 1, not {total:g}")
+        return self
+
+
+class ExplainWindows(Section):
+    """How many EXPLAIN windows a latent keeps: the largest, and a uniform sample."""
+
+    top: int = Field(40, ge=1)
+    sampled: int = Field(100, ge=1)
+
+
+class SelectWindows(Section):
+    """How many SELECT windows a latent keeps."""
+
+    sampled: int = Field(60, ge=1)
+
+
+class TestWindows(Section):
+    """How many TEST windows a latent keeps."""
+
+    __test__ = False  # pytest: not a test
+
+    sampled: int = Field(120, ge=1)
+
+
+class ExamplesSection(Section):
+    """The geometry of the example store; ``window`` is in tokens, ``background`` in windows."""
+
+    window: int = Field(32, ge=2)
+    background: int = Field(4096, ge=1)
+    splits: SplitsSection = SplitsSection()
+    explain: ExplainWindows = ExplainWindows()
+    select: SelectWindows = SelectWindows()
+    test: TestWindows = TestWindows()
+
+
+class EngineSection(Section):
+    """What spreads the tasks, and how many latents are in flight at once."""
+
+    kind: Literal["local"] = "local"
+    concurrency: int = Field(64, ge=1)
+
+
+class RunConfig(Section):
+    """Everything that decides what a run does."""
+
+    run: RunSection = RunSection()
+    subject: SubjectSection = Field(default_factory=SubjectSection)
+    corpus: CorpusSection = CorpusSection()
+    examples: ExamplesSection = ExamplesSection()
+    latents: dict[str, str | list[int]] = Field(default_factory=dict)
+    explainer: dict[str, Any] = Field(default_factory=lambda: {"kind": "pattern"})
+    scorers: list[dict[str, Any]] = Field(default_factory=lambda: [{"kind": "detection"}])
+    engine: EngineSection = EngineSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _some_of_every_coder(cls, tree: Any) -> Any:
+        """Without ``latents``, every coder gets the default sample."""
+        if not isinstance(tree, dict) or tree.get("latents"):
+            return tree
+        subject = tree.get("subject") or {}
+        coders = subject.get("coders") if isinstance(subject, dict) else subject.coders
+        names = coders if isinstance(coders, dict) and coders else DEMO_CODERS
+        return {**tree, "latents": {str(name): DEFAULT_LATENTS for name in names}}
+
+    @field_validator("explainer")
+    @classmethod
+    def _known_explainer(cls, section: dict[str, Any]) -> dict[str, Any]:
+        return _resolve(explainers, section, "explainer")
+
+    @field_validator("scorers")
+    @classmethod
+    def _known_scorers(cls, sections: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        resolved = [_resolve_scorer(s, f"scorers.{i}") for i, s in enumerate(sections)]
+        kinds = [section["kind"] for section in resolved]
+        for kind in kinds:
+            if kinds.count(kind) > 1:
+                raise AutointerpError(f"scorers: {kind!r} is listed twice; a run has one of a kind")
+        return resolved
+
+    @field_validator("latents", mode="before")
+    @classmethod
+    def _names_are_text(cls, latents: Any) -> Any:
+        """YAML reads ``5: "1,2"`` as a number's mapping, and ``x: 3`` as a number."""
+        if not isinstance(latents, dict):
+            return latents
+        return {str(k): str(v) if isinstance(v, int) else v for k, v in latents.items()}
+
+    @model_validator(mode="after")
+    def _latents_have_coders(self) -> Self:
+        for name, wanted in self.latents.items():
+            if name not in self.subject.coders:
+                raise AutointerpError(
+                    f"latents.{name}: no such coder"
+                    f"{_hint(name, self.subject.coders)} (known: {', '.join(self.subject.coders)})"
+                )
+            parse_latents(wanted, f"latents.{name}")
+        return self
+
+    def to_yaml(self) -> str:
+        """The resolved file: reading it gives an equal configuration."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+class Latents(Section):
+    """What one entry of ``latents`` asks for: everything, a sample, or these indices."""
+
+    kind: Literal["all", "alive", "indices"]
+    count: int = 0
+    indices: tuple[int, ...] = ()
+
+
+def parse_latents(wanted: str | Sequence[int], where: str) -> Latents:
+    """Read ``all``, ``alive:40``, ``3,5,10-20`` or a list of indices; ranges include both ends.
+
+    Raises:
+        AutointerpError: if it is none of those.
+    """
+    if not isinstance(wanted, str):
+        if any(index < 0 for index in wanted):
+            raise AutointerpError(f"{where}: latents count from 0; {min(wanted)} is negative")
+        return Latents(kind="indices", indices=tuple(sorted(set(wanted))))
+    text = wanted.replace(" ", "")
+    if text == "all":
+        return Latents(kind="all")
+    head, colon, count = text.partition(":")
+    if colon and head == "alive" and count.isdecimal() and int(count) > 0:
+        return Latents(kind="alive", count=int(count))
+    indices: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise AutointerpError(
+                f"{where}: {wanted!r} names no latents; write all, alive:40, 3,5,10-20 or a list"
+            )
+        indices.update(range(int(first), int(last or first) + 1))
+    if not indices:
+        raise AutointerpError(f"{where}: {wanted!r} is an empty range")
+    return Latents(kind="indices", indices=tuple(sorted(indices)))
+
+
+def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> RunConfig:
+    """Read a configuration file (the embedded demo if None) and apply the overrides.
+
+    Raises:
+        AutointerpError: one line naming the file or key, and the nearest known key.
+    """
+    tree = _read(path) if path is not None else {}
+    pairs = [_parse_override(text) for text in overrides]
+    # Latents are named after coders, so those come first.
+    for keys, value in sorted(pairs, key=lambda pair: pair[0][0] == "latents"):
+        _set(tree, keys, value)
+    return build_config(tree, str(path) if path is not None else "configuration")
+
+
+def build_config(tree: Mapping[str, Any], where: str = "configuration") -> RunConfig:
+    """Check a tree of plain values. Raises AutointerpError with one line."""
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        raise AutointerpError(f"{where}: {_explain(error, RunConfig)}") from error
+
+
+def build_options(registry: Registry[Any], section: Mapping[str, Any], where: str) -> Options:
+    """The options object of a section such as ``{kind: detection, …}``.
+
+    Raises:
+        AutointerpError: naming the kind or the option that is wrong.
+    """
+    if "kind" not in section:
+        known = ", ".join(registry.names())
+        raise AutointerpError(f"{where}: name its kind (known: {known})")
+    kind = registry.get(str(section["kind"]))
+    try:
+        return registry.options(section)[1]
+    except ValidationError as error:
+        raise AutointerpError(f"{where}: {_explain(error, kind.options)}") from error
+
+
+def _resolve(registry: Registry[Any], section: Mapping[str, Any], where: str) -> dict[str, Any]:
+    options = build_options(registry, section, where)
+    return {"kind": section["kind"], **options.model_dump(mode="json")}
+
+
+def _resolve_scorer(section: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A scorer's own options, and the judge that answers it (``pattern`` unless said)."""
+    judge = section.get("judge", "pattern")
+    judge = {"kind": judge} if isinstance(judge, str) else judge
+    own = {key: value for key, value in section.items() if key != "judge"}
+    resolved = _resolve(scorers, own, where)
+    return {**resolved, "judge": _resolve(judges, judge, f"{where}.judge")}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AutointerpError(f"no configuration file at {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise AutointerpError(f"cannot read the configuration {path}: {error}") from error
+    except yaml.YAMLError as error:
+        raise AutointerpError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise AutointerpError(f"{path}: expected sections such as `run:`, found a {_noun(tree)}")
+    return tree
+
+
+def _parse_override(text: str) -> tuple[list[str], Any]:
+    path, equals, value = text.partition("=")
+    if not equals or not path:
+        raise AutointerpError(f"{text!r} is not an override; write key.sub=value")
+    try:
+        return _keys(path.strip()), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise AutointerpError(f"{text!r}: {' '.join(str(error).split())}") from error
+
+
+def _keys(path: str) -> list[str]:
+    """Split a dotted path, but for the names of coders, which hold dots themselves."""
+    keys = path.split(".")
+    for prefix in _NAMED:
+        rest = keys[len(prefix) :]
+        if tuple(keys[: len(prefix)]) != prefix or not rest:
+            continue
+        if prefix == ("subject", "coders") and len(rest) > 1 and rest[-1] in _CODER_KEYS:
+            return [*prefix, ".".join(rest[:-1]), rest[-1]]
+        return [*prefix, ".".join(rest)]
+    return keys
+
+
+_CODER_KEYS = frozenset(CoderSection.model_fields)
+
+
+def _set(tree: dict[str, Any], keys: list[str], value: Any) -> None:
+    """Put ``value`` at the path ``keys``, making mappings on the way."""
+    _fill_in(tree, keys)
+    node: Any = tree
+    for depth, key in enumerate(keys):
+        last = depth == len(keys) - 1
+        if isinstance(node, list):
+            node, key = _list_item(node, keys, depth)
+        if not isinstance(node, dict | list):
+            raise AutointerpError(f"{'.'.join(keys)}: {'.'.join(keys[:depth])} has no keys")
+        if last:
+            node[key] = value
+        elif isinstance(node, dict) and isinstance(node.get(key), str) and depth == 2:
+            node[key] = {"path": node[key]}  # a coder in short form
+            node = node[key]
+        else:
+            node = node.setdefault(key, {}) if isinstance(node, dict) else node[key]
+
+
+def _list_item(node: list[Any], keys: list[str], depth: int) -> tuple[list[Any], Any]:
+    key = keys[depth]
+    if not key.isdecimal() or int(key) >= len(node):
+        where = ".".join(keys[:depth])
+        raise AutointerpError(f"{'.'.join(keys)}: {where} is a list of {len(node)}; count from 0")
+    return node, int(key)
+
+
+def _fill_in(tree: dict[str, Any], keys: list[str]) -> None:
+    """Write out the defaults that an override goes into, so that it changes only its own."""
+    if keys[:2] == ["subject", "coders"] and len(keys) > 2:
+        tree.setdefault("subject", {}).setdefault("coders", dict.fromkeys(DEMO_CODERS, "demo"))
+    if keys[0] == "latents" and len(keys) > 1:
+        coders = tree.get("subject", {}).get("coders") or DEMO_CODERS
+        tree.setdefault("latents", {str(name): DEFAULT_LATENTS for name in coders})
+    if keys[0] == "scorers" and len(keys) > 1:
+        tree.setdefault("scorers", [{"kind": "detection"}])
+    if keys[0] == "explainer" and len(keys) > 1:
+        tree.setdefault("explainer", {"kind": "pattern"})
+
+
+def _explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first complaint of pydantic, in one line of ours."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(model, first["loc"][:-1])
+        return f"unknown key {where!r}{_hint(str(first['loc'][-1]), known)}{_known(known)}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message
+
+
+def _fields_at(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
+    """The keys known at a path of the model; through mappings of sections too."""
+    current: Any = model
+    for part in path:
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            current = current.model_fields[str(part)].annotation
+        else:
+            current = next((a for a in _arguments(current) if hasattr(a, "model_fields")), None)
+    fields = getattr(current, "model_fields", None)
+    return list(fields) if fields is not None else []
+
+
+def _arguments(annotation: Any) -> tuple[Any, ...]:
+    return getattr(annotation, "__args__", ())
+
+
+def _hint(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _known(known: Sequence[str]) -> str:
+    return f" (known: {', '.join(known)})" if known else ""
+
+
+def _noun(value: Any) -> str:
+    return {list: "list", str: "text"}.get(type(value), type(value).__name__)

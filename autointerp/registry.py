@@ -1,0 +1,100 @@
+"""Kinds of things a run can be made of: explainers, scorers, judges.
+
+A kind is a name with an implementation and a pydantic model of its options. Built-ins
+register by decorator when their package is first looked at; other packages join through an
+entry-point group, by the same decorator.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from autointerp.latents import AutointerpError
+
+
+class Options(BaseModel):
+    """Base of every options model: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+T = TypeVar("T")
+C = TypeVar("C", bound=type)
+
+
+@dataclass(frozen=True)
+class Kind(Generic[T]):
+    name: str
+    implementation: type[T]
+    options: type[Options]
+
+
+class Registry(Generic[T]):
+    """Maps a kind's name to its implementation and options model."""
+
+    def __init__(self, noun: str, package: str) -> None:
+        self.noun = noun
+        self.package = package
+        self._kinds: dict[str, Kind[T]] = {}
+        self._loaded = False
+
+    def register(self, name: str, options: type[Options] = Options) -> Callable[[C], C]:
+        """Decorate the class that implements ``name``.
+
+        Raises:
+            AutointerpError: if the name is taken.
+        """
+
+        def add(implementation: C) -> C:
+            if name in self._kinds:
+                raise AutointerpError(f"there are two {self.noun}s named {name!r}; rename one")
+            self._kinds[name] = Kind(name, implementation, options)
+            return implementation
+
+        return add
+
+    def names(self) -> list[str]:
+        self._load()
+        return sorted(self._kinds)
+
+    def get(self, name: str) -> Kind[T]:
+        """Look a kind up.
+
+        Raises:
+            AutointerpError: naming the nearest kinds, if there is none of that name.
+        """
+        self._load()
+        if name not in self._kinds:
+            near = difflib.get_close_matches(name, self._kinds, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            known = ", ".join(sorted(self._kinds))
+            raise AutointerpError(f"no {self.noun} of kind {name!r}{hint} (known: {known})")
+        return self._kinds[name]
+
+    def options(self, section: Mapping[str, Any]) -> tuple[Kind[T], Options]:
+        """Read ``{kind: …, option: …}``; pydantic errors name the option."""
+        kind = self.get(str(section.get("kind")))
+        return kind, kind.options.model_validate({k: v for k, v in section.items() if k != "kind"})
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        self._loaded = True
+        package = importlib.import_module(self.package)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self.package}.{module.name}")
+        for entry in entry_points(group=self.package):
+            entry.load()
+
+
+explainers: Registry[Any] = Registry("explainer", "autointerp.explainers")
+scorers: Registry[Any] = Registry("scorer", "autointerp.scorers")
+judges: Registry[Any] = Registry("judge", "autointerp.judges")

@@ -1,0 +1,75 @@
+"""Detection: can a judge tell, from the explanation, which windows the latent is active in?"""
+
+from __future__ import annotations
+
+from ..latents import Explanation, LabelledSet, Score
+from ..registry import Options, scorers
+from . import Materials
+from .labels import POSITIVE, ask, label_metrics
+
+HEADLINE = "balanced_accuracy"
+
+
+@scorers.register("detection")
+class DetectionScorer:
+    """Labels whole windows; headline: balanced accuracy on positives and random negatives.
+
+    Negatives of harder sources are judged too and reported apart. A latent whose set has a
+    shortage is ``too_few_examples`` and costs nothing.
+    """
+
+    needs = frozenset({"examples", "judge"})
+
+    def __init__(self, options: Options, seed: int = 0) -> None:
+        self.options = options
+        self.seed = seed
+
+    async def score(self, explanation: Explanation, materials: Materials) -> Score:
+        shortage = _shortage(materials.test)
+        if shortage is not None:
+            return _unscored(explanation, materials, shortage)
+        answers = await ask(
+            materials.judge,
+            explanation,
+            materials.test.items,
+            seed=self.seed,
+            purpose="detection",
+        )
+        return Score(
+            latent=materials.latent,
+            explanation=explanation.id,
+            scorer="detection",
+            judge=materials.judge.name,
+            headline=HEADLINE,
+            chance=0.5,
+            metrics=label_metrics(answers),
+            outcomes=answers,
+            details={"unavailable": dict(materials.test.unavailable)},
+        )
+
+
+def _shortage(test: LabelledSet) -> str | None:
+    """Why the headline cannot be had, if it cannot."""
+    if test.shortage is not None:
+        return test.shortage
+    sources = {item.source for item in test.items}
+    if POSITIVE not in sources:
+        return "no windows in which the latent is active"
+    if "random" not in sources:
+        return test.unavailable.get("random", "no random windows in which the latent is inactive")
+    return None
+
+
+def _unscored(explanation: Explanation, materials: Materials, reason: str) -> Score:
+    return Score(
+        latent=materials.latent,
+        explanation=explanation.id,
+        scorer="detection",
+        judge=materials.judge.name,
+        headline=HEADLINE,
+        chance=0.5,
+        metrics={},
+        outcomes=(),
+        status="too_few_examples",
+        reason=reason,
+    )

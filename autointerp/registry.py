@@ -40,9 +40,10 @@ class Kind(Generic[T]):
 class Registry(Generic[T]):
     """Maps a kind's name to its implementation and options model."""
 
-    def __init__(self, noun: str, package: str) -> None:
+    def __init__(self, noun: str, package: str, group: str | None = None) -> None:
         self.noun = noun
         self.package = package
+        self.group = group or package
         self._kinds: dict[str, Kind[T]] = {}
         self._loaded = False
 
@@ -91,7 +92,7 @@ class Registry(Generic[T]):
         package = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self.package}.{module.name}")
-        for entry in entry_points(group=self.package):
+        for entry in entry_points(group=self.group):
             entry.load()
 
 

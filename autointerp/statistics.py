@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special, stats
+from scipy import special
 
 Floats = NDArray[np.float64]
 
@@ -127,19 +127,25 @@ class Confusion:
     def of(cls, positives: Tally, negatives: Tally) -> Confusion:
         """Failures are wrong answers."""
         return cls(
-            positives.right, negatives.n - negatives.right, negatives.right, positives.n - positives.right
+            positives.right,
+            negatives.n - negatives.right,
+            negatives.right,
+            positives.n - positives.right,
         )
 
     @property
     def recall(self) -> float:
+        """Share of the positives called positive."""
         return _ratio(self.true_positives, self.true_positives + self.false_negatives)
 
     @property
     def precision(self) -> float:
+        """Share of those called positive that are: at the set's rate, not the natural one."""
         return _ratio(self.true_positives, self.true_positives + self.false_positives)
 
     @property
     def f1(self) -> float:
+        """Harmonic mean of precision and recall."""
         wrong = self.false_positives + self.false_negatives
         return _ratio(2 * self.true_positives, 2 * self.true_positives + wrong)
 
@@ -162,7 +168,9 @@ def auroc(truth: ArrayLike, score: ArrayLike) -> float:
     Raises:
         ValueError: if one of the classes is absent.
     """
-    positive, ranks = _two_classes(truth), stats.rankdata(score)
+    positive = _two_classes(truth)
+    _, level, sizes = np.unique(np.asarray(score), return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(sizes) - (sizes - 1) / 2)[level]  # from 1; ties share their mean rank
     n, m = int(positive.sum()), int((~positive).sum())
     return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * m))
 
@@ -327,7 +335,9 @@ def bootstrap_mean(
     """
     numbers = np.asarray(values, dtype=np.float64)
     if not len(numbers) or len(groups) != len(numbers):
-        raise ValueError(f"{len(numbers)} values with {len(groups)} groups have no mean over groups")
+        raise ValueError(
+            f"{len(numbers)} values with {len(groups)} groups have no mean over groups"
+        )
     rng = derived_generator(seed, "bootstrap")
     totals = np.zeros(draws)
     for group in sorted(set(groups), key=str):
@@ -348,15 +358,17 @@ class BetaFit:
 
     @property
     def mean(self) -> float:
+        """Mean of the true rates."""
         return self.alpha / (self.alpha + self.beta)
 
     @property
     def spread(self) -> float:
         """Standard deviation of the true rates."""
-        return float(stats.beta(self.alpha, self.beta).std())
+        return float(np.sqrt(self.mean * (1 - self.mean) / (self.alpha + self.beta + 1)))
 
     def quantile(self, q: float) -> float:
-        return float(stats.beta(self.alpha, self.beta).ppf(q))
+        """The rate that a share ``q`` of latents stays below."""
+        return float(special.betaincinv(self.alpha, self.beta, q))
 
 
 def deconvolve(right: ArrayLike, n: ArrayLike) -> BetaFit:
@@ -365,6 +377,8 @@ def deconvolve(right: ArrayLike, n: ArrayLike) -> BetaFit:
     The concentration alpha + beta is held within e⁻³ … e¹⁰, so that latents without any
     spread give a narrow distribution, not an infinite one.
     """
+    from scipy import optimize  # a third of a second, and only reports need it
+
     k, m = np.asarray(right, dtype=np.float64), np.asarray(n, dtype=np.float64)
 
     def loss(point: Floats) -> float:
@@ -391,7 +405,8 @@ def request_correlation(
     rates = [yes[t == side].mean() if (t == side).any() else 0.0 for side in (False, True)]
     residual = yes - np.array(rates)[t.astype(int)]
     latents, requests = np.asarray(latent), np.asarray(request)
-    same_sum, same_n = _within(residual, np.unique(np.stack([latents, requests]), axis=1, return_inverse=True)[1])
+    both = np.unique(np.stack([latents, requests]), axis=1, return_inverse=True)[1]
+    same_sum, same_n = _within(residual, both)
     all_sum, all_n = _within(residual, np.unique(latents, return_inverse=True)[1])
     if not same_n or all_n == same_n:
         return 0.0

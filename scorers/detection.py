@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from ..latents import Explanation, LabelledSet, Score
+from collections.abc import Sequence
+
+from ..latents import Explanation, Failure, LabelledSet, Score
 from ..registry import Options, scorers
 from . import Materials
-from .labels import POSITIVE, ask, label_metrics
+from .labels import POSITIVE, Answer, ask, label_metrics
 
 HEADLINE = "balanced_accuracy"
 
@@ -35,6 +37,7 @@ class DetectionScorer:
             seed=self.seed,
             purpose="detection",
         )
+        reason = _all_failed(answers)
         return Score(
             latent=materials.latent,
             explanation=explanation.id,
@@ -44,7 +47,12 @@ class DetectionScorer:
             chance=0.5,
             metrics=label_metrics(answers),
             outcomes=answers,
-            details={"unavailable": dict(materials.test.unavailable)},
+            status="scored" if reason is None else "failed",
+            reason=reason,
+            details={
+                "unavailable": dict(materials.test.unavailable),
+                "dropped": materials.test.dropped,
+            },
         )
 
 
@@ -58,6 +66,12 @@ def _shortage(test: LabelledSet) -> str | None:
     if "random" not in sources:
         return test.unavailable.get("random", "no random windows in which the latent is inactive")
     return None
+
+
+def _all_failed(answers: Sequence[Answer]) -> str | None:
+    """Why the judge gave no usable answer at all, if it gave none."""
+    reasons = [a.reason for a in answers if isinstance(a, Failure)]
+    return f"no item was judged: {reasons[0]}" if len(reasons) == len(answers) else None
 
 
 def _unscored(explanation: Explanation, materials: Materials, reason: str) -> Score:

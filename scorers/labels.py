@@ -63,6 +63,7 @@ def _answer(item: Item, verdict: Verdict | NoVerdict) -> Answer:
 
 
 def tally(answers: Sequence[Answer]) -> Tally:
+    """Count right answers and failures."""
     right = sum(isinstance(a, Label) and a.label == a.truth for a in answers)
     return Tally(len(answers), right, sum(isinstance(a, Failure) for a in answers))
 
@@ -113,9 +114,7 @@ def _metric(interval: Interval, n: int) -> Metric:
 
 def _deciles(positives: Sequence[Answer]) -> Mapping[str, Tally]:
     deciles = sorted({a.decile for a in positives if a.decile is not None})
-    return {
-        f"recall_decile_{d}": tally([a for a in positives if a.decile == d]) for d in deciles
-    }
+    return {f"recall_decile_{d}": tally([a for a in positives if a.decile == d]) for d in deciles}
 
 
 def _classification(positives: Tally, negatives: Tally) -> dict[str, Metric]:

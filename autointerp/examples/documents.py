@@ -46,6 +46,12 @@ def mix(values: Hash, salt: int) -> Hash:
     return splitmix64(values ^ splitmix64(np.array([salt % 2**64], np.uint64)))
 
 
+def ranges(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Concatenate ``arange(start, start + count)`` for every pair of the two arrays."""
+    before = np.cumsum(counts) - counts
+    return np.repeat(starts - before, counts) + np.arange(int(counts.sum()))
+
+
 @dataclass(frozen=True)
 class Geometry:
     """How documents are cut: ``window`` tokens a window, ``content`` tokens a row at most."""
@@ -100,7 +106,6 @@ class TokenLog:
         self.dtype = token_dtype(vocabulary)
         self.documents = documents
         self.tokens = tokens
-        self.windows = 0
         self._tokens = _open_at(directory / "tokens.bin", tokens * self.dtype.itemsize)
         self._documents = _open_at(directory / "documents.bin", documents * DOCUMENT.itemsize)
 
@@ -108,7 +113,6 @@ class TokenLog:
         """Add documents; ``records`` are DOCUMENT, their offsets relative to ``tokens``."""
         records = records.copy()
         records["offset"] += np.uint64(self.tokens)
-        records["first_window"] += np.uint32(self.windows)
         self._tokens.write(tokens.astype(self.dtype).tobytes())
         self._documents.write(records.tobytes())
         self.tokens += len(tokens)

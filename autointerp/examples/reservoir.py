@@ -111,7 +111,7 @@ class Reservoir:
         """The kept entries of owners ``low`` to ``high``, by owner and key. Compact first."""
         rows, columns = np.nonzero(self.keys[low:high] < EMPTY)
         at = (rows + low, columns)
-        empty = np.zeros(0)
+        empty = np.zeros(len(rows))
         return Entries(
             (rows + low).astype(np.int32),
             self.keys[at],

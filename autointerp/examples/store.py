@@ -42,6 +42,7 @@ CODER_ARRAYS = (
     "background_offsets",
     "background_windows",
     "background_maxima",
+    "quality",
 )
 
 
@@ -287,6 +288,10 @@ class ExampleStore:
         offsets, windows = self._token_index
         slot = token * len(SPLITS) + SPLITS.index(split)
         return self.address(windows[offsets[slot] : offsets[slot + 1]])
+
+    def arrays(self, coder: str) -> dict[str, Any]:
+        """The raw arrays of one coder, as CODER_ARRAYS names them. For merging."""
+        return self._coder(coder)
 
     def _coder(self, name: str) -> dict[str, Any]:
         if name not in self._arrays:

@@ -110,10 +110,12 @@ class Results:
     def hold_settings(self, settings: Mapping[str, Any]) -> None:
         """Store the settings that rows depend on; new fields join those already there.
 
+        Without any rows there is nothing to depend on them, and they replace what was there.
+
         Raises:
             AutointerpError: naming the first field that differs, and both its values.
         """
-        stored = self.settings()
+        stored = self.settings() if self.has_rows() else {}
         for name, value in settings.items():
             if name in stored and stored[name] != _plain(value):
                 raise AutointerpError(
@@ -122,10 +124,17 @@ class Results:
                     "choose another run.name, or the old value"
                 )
         with self._transaction():
+            if not stored:
+                self._connection.execute("DELETE FROM settings")
             self._connection.executemany(
                 "INSERT OR IGNORE INTO settings VALUES (?, ?)",
                 [(name, json.dumps(_plain(value))) for name, value in settings.items()],
             )
+
+    def has_rows(self) -> bool:
+        """Whether there is any explanation or score."""
+        query = "SELECT EXISTS (SELECT 1 FROM explanations) OR EXISTS (SELECT 1 FROM scores)"
+        return bool(self._connection.execute(query).fetchone()[0])
 
     def settings(self) -> dict[str, Any]:
         rows = self._connection.execute("SELECT field, value FROM settings")

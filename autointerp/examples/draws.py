@@ -1,0 +1,46 @@
+"""Random choices that depend on the run's seed, the latent and the purpose, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autointerp.examples.documents import mix
+from autointerp.latents import LatentId
+
+_START_BITS = 32
+
+
+def addresses(documents: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """One number for each window: its document and its start."""
+    return documents << _START_BITS | starts
+
+
+def split_addresses(
+    codes: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The documents and starts that :func:`addresses` joined."""
+    return codes >> _START_BITS, codes & (2**_START_BITS - 1)
+
+
+def seed_of(seed: int, latent: LatentId, purpose: str) -> int:
+    """The seed of one choice, 64 bits."""
+    digest = hashlib.blake2b(f"{seed} {latent} {purpose}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
+def draw(seed: int, codes: NDArray[np.int64]) -> NDArray[np.intp]:
+    """A random order of windows, given their addresses."""
+    return np.argsort(mix(codes.astype(np.uint64), seed), kind="stable")
+
+
+def race(seed: int, codes: NDArray[np.int64], rates: NDArray[np.float64]) -> NDArray[np.intp]:
+    """A random order in which windows of a higher rate tend to come first.
+
+    Taking the first k draws k without replacement, each time in proportion to the rates (all
+    positive): the k shortest of exponential waiting times.
+    """
+    uniform = (mix(codes.astype(np.uint64), seed) >> np.uint64(11)) + 0.5
+    return np.argsort(-np.log(uniform / 2.0**53) / rates, kind="stable")

@@ -1,0 +1,54 @@
+"""Stops a run that is going wrong before it spends more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import sqrt
+
+FIRST_LOOK = 200  # latents
+MOST_FAILED = 0.2
+FEWEST_DIFFERENCES = 20
+
+
+class Stopped(Exception):
+    """The run was stopped and can be resumed; the message says why."""
+
+
+@dataclass
+class Breaker:
+    """Watches one stage: shares of failed latents, and true minus shuffled scores."""
+
+    latents: int = 0
+    failed: int = 0
+    _differences: list[float] = field(default_factory=list)
+
+    def record(self, *, failed: bool, differences: list[float] | None = None) -> None:
+        """Take note of one finished latent.
+
+        Raises:
+            Stopped: after 200 latents, if over 20 % failed, or if what sets true explanations
+                apart from shuffled ones has a 95 % interval that includes zero.
+        """
+        self.latents += 1
+        self.failed += failed
+        self._differences += differences or []
+        if self.latents >= FIRST_LOOK:
+            self._judge()
+
+    def _judge(self) -> None:
+        if self.failed > MOST_FAILED * self.latents:
+            raise Stopped(
+                f"{self.failed} of {self.latents} latents failed; see log.jsonl, "
+                "then run again to continue"
+            )
+        n = len(self._differences)
+        if n < FEWEST_DIFFERENCES:
+            return
+        mean = sum(self._differences) / n
+        variance = sum((d - mean) ** 2 for d in self._differences) / (n - 1)
+        low = mean - 1.96 * sqrt(variance / n)
+        if low <= 0:
+            raise Stopped(
+                f"explanations score no better than shuffled ones: {mean:+.3f}, from {low:+.3f} "
+                f"(95 %), over {n} latents; check the hook points, then run again to continue"
+            )

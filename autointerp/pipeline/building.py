@@ -1,0 +1,181 @@
+"""Builds what a run works with from its configuration: subject, coders, explainer, scorers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from platform import python_version
+from typing import Any
+
+from autointerp.config import DEMO, CoderSection, RunConfig, build_options
+from autointerp.examples.harvest import Attached, CorpusOptions, ExampleOptions
+from autointerp.judges import Judge
+from autointerp.latents import AutointerpError
+from autointerp.pipeline.tasks import Explainer, JudgedScorer
+from autointerp.registry import explainers, judges, scorers
+from autointerp.subject.checkpoints import load_coder
+from autointerp.subject.coders import SparseCoder
+from autointerp.subject.model import Subject, load_subject
+
+_HASHED = 2**25  # bytes at either end of a file: all of a small one, and fast for any
+_PACKAGES = ("autointerp", "numpy", "scipy", "torch", "transformers", "tokenizers", "pydantic")
+
+
+def coder_path(name: str, coder: CoderSection) -> str:
+    """Where a coder's checkpoint is; ``demo`` is the embedded one of the coder's name.
+
+    Raises:
+        AutointerpError: if the demo has no coder of that name.
+    """
+    if coder.path != "demo":
+        return coder.path
+    path = DEMO / "coders" / name
+    if not path.is_dir():
+        known = ", ".join(sorted(p.name for p in path.parent.iterdir()))
+        raise AutointerpError(f"subject.coders.{name}: the demo has no such coder (known: {known})")
+    return str(path)
+
+
+def build_subject(config: RunConfig) -> Subject:
+    return load_subject(**config.subject.model_dump(exclude={"coders"}))
+
+
+def build_coders(config: RunConfig) -> dict[str, SparseCoder]:
+    """Read every coder's checkpoint, in float32 on the CPU."""
+    return {
+        name: load_coder(coder_path(name, coder), revision=coder.revision)
+        for name, coder in config.subject.coders.items()
+    }
+
+
+def attach(
+    config: RunConfig, subject: Subject, coders: Mapping[str, SparseCoder]
+) -> dict[str, Attached]:
+    """Put every coder at its hook point: the one given, else the one claimed, else its name.
+
+    Raises:
+        AutointerpError: if there is no such hook point, or its width is not the coder's.
+    """
+    attached = {}
+    for name, coder in coders.items():
+        section = config.subject.coders[name]
+        wanted = section.hook or coder.info.hook or name
+        try:
+            hook = subject.hook_point(wanted)
+            target = subject.hook_point(section.hook_out) if section.hook_out else None
+        except AutointerpError as error:
+            raise AutointerpError(f"subject.coders.{name}: {error}") from error
+        coder.check_width(subject.width(hook), str(hook))
+        attached[name] = Attached(coder.to(subject.device), hook, target)
+    return attached
+
+
+def build_explainer(config: RunConfig) -> Explainer:
+    options = build_options(explainers, config.explainer, "explainer")
+    implementation = explainers.get(config.explainer["kind"]).implementation
+    explainer: Explainer = implementation(options, seed=config.run.seed)
+    return explainer
+
+
+def build_scorers(config: RunConfig) -> list[JudgedScorer]:
+    built = []
+    for i, section in enumerate(config.scorers):
+        own = {key: value for key, value in section.items() if key != "judge"}
+        options = build_options(scorers, own, f"scorers.{i}")
+        scorer = scorers.get(own["kind"]).implementation(options, seed=config.run.seed)
+        built.append(JudgedScorer(own["kind"], scorer, _judge(section["judge"], config, i)))
+    return built
+
+
+def _judge(section: Mapping[str, Any], config: RunConfig, i: int) -> Judge:
+    options = build_options(judges, section, f"scorers.{i}.judge")
+    judge: Judge = judges.get(section["kind"]).implementation(options, seed=config.run.seed)
+    return judge
+
+
+def corpus_options(config: RunConfig) -> CorpusOptions:
+    return CorpusOptions(**config.corpus.model_dump())
+
+
+def example_options(config: RunConfig) -> ExampleOptions:
+    e = config.examples
+    return ExampleOptions(
+        window=e.window,
+        background=e.background,
+        splits=(e.splits.explain, e.splits.select, e.splits.test),
+        explain_top=e.explain.top,
+        explain_sampled=e.explain.sampled,
+        select_sampled=e.select.sampled,
+        test_sampled=e.test.sampled,
+    )
+
+
+def settings(config: RunConfig, hashes: Mapping[str, str], *, explain: bool) -> dict[str, Any]:
+    """What the rows of a run's results depend on, as dotted fields.
+
+    How many tokens go through at once, on which device and how many latents are in flight is
+    left out, and so is which latents are asked for.
+    """
+    tree = config.model_dump(mode="json")
+    subject = {k: v for k, v in tree["subject"].items() if k not in _NOT_SETTINGS}
+    held: dict[str, Any] = {
+        "run": {"seed": tree["run"]["seed"]},
+        "subject": subject,
+        "corpus": tree["corpus"],
+        "examples": tree["examples"],
+        "checkpoints": dict(hashes),
+        "scorers": {s["kind"]: _but_kind(s) for s in tree["scorers"]},
+    }
+    if explain:
+        held["explainer"] = {tree["explainer"]["kind"]: _but_kind(tree["explainer"])}
+    return dict(_flat(held))
+
+
+_NOT_SETTINGS = frozenset({"device", "device_map", "batch_tokens"})
+
+
+def _but_kind(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in section.items() if key != "kind"}
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        where = f"{prefix}{key}"
+        pairs += _flat(value, f"{where}.") if isinstance(value, dict) else [(where, value)]
+    return pairs
+
+
+def checkpoint_hashes(config: RunConfig) -> dict[str, str]:
+    """A hash of the files of the model and every coder; a hub id's are pinned by revision."""
+    model = str(DEMO) if config.subject.model == "demo" else config.subject.model
+    paths = {"model": model}
+    paths |= {name: coder_path(name, coder) for name, coder in config.subject.coders.items()}
+    return {name: _hash(Path(path)) for name, path in paths.items() if Path(path).exists()}
+
+
+def _hash(path: Path) -> str:
+    """Of the names, sizes and contents of the files; of large files, both ends of the content."""
+    digest = hashlib.blake2b(digest_size=16)
+    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file())
+    for file in files:
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}".encode())
+        with file.open("rb") as content:
+            digest.update(content.read(_HASHED))
+            content.seek(max(_HASHED, size - _HASHED))
+            digest.update(content.read(_HASHED))
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the libraries that results depend on."""
+    found = {"python": python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

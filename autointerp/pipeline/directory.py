@@ -1,0 +1,88 @@
+"""The run directory: one writer at a time, room to write, and what the run was made of."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from autointerp.latents import AutointerpError, LatentId
+
+RESULTS = "results.sqlite"
+EXAMPLES = "examples"
+CONFIG = "config.yaml"
+RECORD = "versions.json"
+
+
+@contextmanager
+def writing(run: Path) -> Iterator[None]:
+    """Make the directory, and hold it against other writers until the end of the block.
+
+    Raises:
+        AutointerpError: if it cannot be written, or another process holds it.
+    """
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        lock = (run / ".lock").open("w")
+    except OSError as error:
+        raise AutointerpError(f"cannot write to {run}: {error.strerror}; set run.directory") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AutointerpError(f"another process is running in {run}; wait, or stop it") from None
+        yield
+
+
+def check_space(run: Path, needed: int) -> None:
+    """Refuse to begin what will not fit on the disk; ``needed`` is in bytes.
+
+    Raises:
+        AutointerpError: with what is needed and what is free.
+    """
+    free = shutil.disk_usage(run).free
+    if free < needed:
+        raise AutointerpError(
+            f"{run} needs about {needed / 2**20:,.0f} MiB and its disk has "
+            f"{free / 2**20:,.0f} MiB free; set run.directory to another disk"
+        )
+
+
+def store_bytes(tokens: int, latents: int, windows: int, window: int) -> int:
+    """About the most that an example store takes: ``windows`` kept of each latent."""
+    per_window = 24 + window // 4 * 5
+    return tokens * 4 + latents * windows * per_window
+
+
+class RunLog:
+    """``log.jsonl``: one JSON object an event, appended; an output only, never read back."""
+
+    def __init__(self, run: Path) -> None:
+        self._file: IO[str] = (run / "log.jsonl").open("a", encoding="utf-8")
+
+    def event(self, name: str, **fields: Any) -> None:
+        entry = {"time": round(time.time(), 3), "pid": os.getpid(), "event": name, **fields}
+        self._file.write(json.dumps(entry, default=str) + "\n")
+        self._file.flush()
+
+    def failure(self, stage: str, latent: LatentId, error: BaseException) -> None:
+        """Record one latent's failure with its traceback."""
+        trace = "".join(traceback.format_exception(error))
+        self.event("failed", stage=stage, latent=str(latent), error=str(error), traceback=trace)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_record(run: Path) -> dict[str, Any]:
+    """Versions, checkpoint hashes and the corpus's fingerprint; empty if not yet written."""
+    path = run / RECORD
+    record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return record

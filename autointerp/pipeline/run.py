@@ -1,0 +1,288 @@
+"""A run from its configuration to its scores: collect, explain, a barrier, score.
+
+Every stage leaves in the run directory all that the next one reads, and does only what is
+not there yet; so a run that was killed continues when it is started again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autointerp.config import RunConfig
+from autointerp.examples import harvest
+from autointerp.examples.contrast import contrasts
+from autointerp.examples.corpus import documents
+from autointerp.examples.sampling import prepare
+from autointerp.examples.store import MARKER, ExampleStore
+from autointerp.latents import AutointerpError, Explanation, LatentId
+from autointerp.pipeline import building, directory
+from autointerp.pipeline.baselines import build_controls
+from autointerp.pipeline.breaker import Breaker
+from autointerp.pipeline.local import run_tasks
+from autointerp.pipeline.results import TRUE, Results, Scored
+from autointerp.pipeline.selection import check_range, choose
+from autointerp.pipeline.status import StatusWriter, read_status, write_atomically
+from autointerp.pipeline.summary import Document, summarise
+from autointerp.pipeline.tasks import SCORED_STATUSES, ExplainTask, ScoreTask
+from autointerp.subject.coders import SparseCoder
+from autointerp.subject.model import Subject
+
+Observe = Callable[[str, int, int], None]  # stage, done, of how many
+IMPORTED = "imported"
+
+
+@dataclass
+class Session:
+    """One process's work in one run directory. Make it with :func:`session`."""
+
+    config: RunConfig
+    path: Path
+    results: Results
+    log: directory.RunLog
+    observe: Observe
+    explainer: str
+    force: bool = False
+    stage: str = "starting"
+    planned: int = 0
+    _began: float = field(default_factory=time.monotonic)
+    _before: float = 0.0
+
+    @cached_property
+    def coders(self) -> dict[str, SparseCoder]:
+        coders = building.build_coders(self.config)
+        check_range(self.config, {name: coder.d_sae for name, coder in coders.items()})
+        return coders
+
+    @cached_property
+    def subject(self) -> Subject:
+        return building.build_subject(self.config)
+
+    @cached_property
+    def attached(self) -> dict[str, harvest.Attached]:
+        return building.attach(self.config, self.subject, self.coders)
+
+    @property
+    def examples(self) -> Path:
+        return self.path / directory.EXAMPLES
+
+    def summary(self) -> Document:
+        """The document of ``run``; reads through a connection of its own, from any thread."""
+        with Results.read(self.results.path) as results:
+            return summarise(
+                results,
+                run=self.path,
+                explainer=self.explainer,
+                planned=self.planned,
+                seconds=self._before + time.monotonic() - self._began,
+                seed=self.config.run.seed,
+            )
+
+    def describe(self) -> Document:
+        """What ``status.json`` says."""
+        return {**self.summary(), "stage": self.stage, "seed": self.config.run.seed}
+
+    def enter(self, stage: str) -> None:
+        self.stage = stage
+        self.log.event("stage", stage=stage)
+
+
+@contextmanager
+def session(
+    config: RunConfig, observe: Observe, *, explainer: str | None = None, force: bool = False
+) -> Iterator[Session]:
+    """Open the run directory for writing, and tell of the run in ``status.json`` meanwhile.
+
+    ``explainer`` names explanations from elsewhere; by default it is the configured kind.
+
+    Raises:
+        AutointerpError: if the directory cannot be written, is in use, or holds results of
+            other settings.
+    """
+    path = config.run.path
+    hashes = building.checkpoint_hashes(config)
+    with directory.writing(path), Results.open(path / directory.RESULTS) as results:
+        results.hold_settings(building.settings(config, hashes, explain=explainer is None))
+        write_atomically(path / directory.CONFIG, config.to_yaml())
+        _record(path, versions=building.versions(), checkpoints=hashes)
+        log = directory.RunLog(path)
+        name = explainer or config.explainer["kind"]
+        opened = Session(config, path, results, log, observe, name, force)
+        opened._before = float((read_status(path) or {}).get("seconds", 0.0))
+        try:
+            with StatusWriter(path, opened.describe):
+                yield opened
+        finally:
+            log.close()
+
+
+def _record(path: Path, **fields: Any) -> None:
+    record = {**directory.read_record(path), **fields}
+    write_atomically(path / directory.RECORD, json.dumps(record, indent=1) + "\n")
+
+
+def collect(s: Session) -> ExampleStore:
+    """Collect examples, unless that was done; the store says what was found.
+
+    Raises:
+        AutointerpError: for input that cannot work, before any long work.
+    """
+    s.enter("collect")
+    if (s.examples / MARKER).exists() and s.results.has_rows():
+        store = ExampleStore.open(s.examples)
+    else:
+        store = _harvest(s)
+    missing = sorted(set(s.config.subject.coders) - set(store.coders))
+    if missing:
+        raise AutointerpError(
+            f"{s.examples} has no examples of {', '.join(missing)}; collect in another run.name"
+        )
+    s.log.event("collected", tokens=store.token_count, fingerprint=fingerprint(store))
+    _record(s.path, corpus=fingerprint(store))
+    return store
+
+
+def _harvest(s: Session) -> ExampleStore:
+    attached, config = s.attached, s.config
+    options = building.example_options(config)
+    if not (s.examples / MARKER).exists():
+        next(iter(documents(config.corpus.source, config.corpus.column)), None)  # fails early
+        latents = sum(a.coder.d_sae for a in attached.values())
+        needed = directory.store_bytes(
+            config.corpus.tokens, latents, sum(options.keep), options.window
+        )
+        directory.check_space(s.path, needed)
+    return harvest.collect(
+        s.subject,
+        attached,
+        building.corpus_options(config),
+        options,
+        s.examples,
+        seed=config.run.seed,
+        progress=lambda p: s.observe("collect", p.tokens, p.total),
+        force=s.force,
+    )
+
+
+def fingerprint(store: ExampleStore) -> str:
+    """A hash of the documents that were read, in order."""
+    hashes = np.ascontiguousarray(store.documents["hash"])
+    return hashlib.blake2b(hashes.tobytes(), digest_size=16).hexdigest()
+
+
+def chosen(s: Session, store: ExampleStore) -> list[LatentId]:
+    """The latents that the configuration asks for."""
+    check_range(s.config, {name: record.width for name, record in store.coders.items()})
+    counts = {name: store.statistics(name).firing_count for name in s.config.latents}
+    return choose(s.config, counts)
+
+
+def get_ready(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> None:
+    """Find the hard negatives of latents that have none yet."""
+    prepared = contrasts(store)
+    if all(latent in prepared for latent in latents):
+        return
+    s.enter("prepare")
+    prepare(
+        store,
+        s.subject,
+        s.attached,
+        list(latents),
+        progress=lambda done, total: s.observe("prepare", done, total),
+    )
+
+
+def explain(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> None:
+    """Explain the latents that have no explanation yet; failed ones are tried again.
+
+    Raises:
+        Stopped: if too many fail.
+    """
+    s.planned = len(latents)
+    get_ready(s, store, latents)
+    s.enter("explain")
+    finished = {e.latent for e in s.results.explanations(s.explainer) if e.status != "failed"}
+    todo = [latent for latent in latents if latent not in finished]
+    task = ExplainTask(store, building.build_explainer(s.config), s.explainer, s.log.failure)
+    breaker = Breaker()
+
+    def done(latent: LatentId, explanation: Explanation) -> None:
+        s.results.put_explanation(explanation)
+        s.observe("explain", len(latents) - len(todo) + breaker.latents + 1, len(latents))
+        breaker.record(failed=explanation.status == "failed")
+
+    asyncio.run(run_tasks(todo, task, done, concurrency=s.config.engine.concurrency))
+
+
+def score(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> None:
+    """Score the explanations of these latents, and their controls, where that is not done.
+
+    Raises:
+        Stopped: if too many fail, or true explanations do no better than shuffled ones.
+    """
+    s.planned = len(latents)
+    get_ready(s, store, latents)
+    s.enter("score")
+    wanted = set(latents)
+    explanations = [
+        e
+        for e in s.results.explanations(s.explainer)
+        if e.latent in wanted and e.status in SCORED_STATUSES and e.text
+    ]
+    controls = build_controls(store, s.coders, explanations, s.config.run.seed)
+    scorers = building.build_scorers(s.config)
+    task = ScoreTask(store, scorers, controls, s.results.score_keys(), s.log.failure)
+    todo = [e for e in explanations if task.missing(e)]
+    breaker = Breaker()
+
+    def done(_: Explanation, scores: list[Scored]) -> None:
+        s.results.put_scores(scores)
+        s.observe("score", len(explanations) - len(todo) + breaker.latents + 1, len(explanations))
+        failed = any(x.score.status == "failed" for x in scores)
+        breaker.record(failed=failed, differences=_differences(scores))
+
+    asyncio.run(run_tasks(todo, task, done, concurrency=s.config.engine.concurrency))
+
+
+def _differences(scores: Sequence[Scored]) -> list[float]:
+    """True minus shuffled, by scorer, where there are both."""
+    values = {
+        (x.score.scorer, x.control): x.score.metrics[x.score.headline].value
+        for x in scores
+        if x.score.status == "scored"
+    }
+    return [
+        value - values[scorer, "shuffled"]
+        for (scorer, control), value in values.items()
+        if control == TRUE and (scorer, "shuffled") in values
+    ]
+
+
+def take_in(s: Session, explanations: Sequence[Explanation]) -> list[LatentId]:
+    """Store explanations from elsewhere; returns their latents.
+
+    Raises:
+        AutointerpError: if the run has another text for one of the latents.
+    """
+    stored = {e.latent: e.text for e in s.results.explanations(s.explainer)}
+    for explanation in explanations:
+        text = stored.get(explanation.latent, explanation.text)
+        if text != explanation.text:
+            raise AutointerpError(
+                f"{s.path} has scored {text!r} for {explanation.latent}, and the file says "
+                f"{explanation.text!r}; choose another run.name"
+            )
+    for explanation in explanations:
+        if explanation.latent not in stored:
+            s.results.put_explanation(explanation)
+    return sorted({e.latent for e in explanations})

@@ -1,0 +1,75 @@
+"""``status.json``: what a run says of itself while it runs. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+SECONDS_BETWEEN = 2.0
+STATUS_FILE = "status.json"
+
+Document = dict[str, Any]
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file so that a reader sees the old text or the new one, never a part."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
+
+
+def read_status(run: Path) -> Document | None:
+    """The last status written to a run directory; None if there is none."""
+    try:
+        document: Document = json.loads((run / STATUS_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return document
+
+
+def find_run(name: str, directory: str = "runs") -> Path | None:
+    """A run by its path, or by its name under ``directory``; None if there is neither."""
+    return next((p for p in (Path(name), Path(directory) / name) if p.is_dir()), None)
+
+
+class StatusWriter:
+    """Writes what ``describe`` returns to ``status.json`` every two seconds, from a thread.
+
+    ``describe`` is called in that thread. What it raises ends the thread and is raised again
+    by ``close``.
+    """
+
+    def __init__(self, run: Path, describe: Callable[[], Document]) -> None:
+        self._path = run / STATUS_FILE
+        self._describe = describe
+        self._stop = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._loop, name="status", daemon=True)
+
+    def __enter__(self) -> StatusWriter:
+        self.write()
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        if kind is None and self._error is not None:
+            raise self._error
+        if self._error is None:
+            self.write()
+
+    def write(self) -> None:
+        write_atomically(self._path, json.dumps(self._describe(), indent=1) + "\n")
+
+    def _loop(self) -> None:
+        while not self._stop.wait(SECONDS_BETWEEN):
+            try:
+                self.write()
+            except Exception as error:  # told by __exit__, in the thread that can act on it
+                self._error = error
+                return

@@ -1,0 +1,240 @@
+"""The JSON documents that commands print, read from a run directory."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+from pathlib import Path
+from typing import Any
+
+from autointerp.examples.sampling import evidence, labelled_set
+from autointerp.examples.store import ExampleStore
+from autointerp.latents import (
+    HARD_SOURCES,
+    SPLITS,
+    AutointerpError,
+    Cost,
+    Example,
+    Explanation,
+    LatentId,
+    Metric,
+    Score,
+)
+from autointerp.pipeline.results import TRUE, Results, Scored
+from autointerp.statistics import bootstrap_mean
+
+Document = dict[str, Any]
+_COSTS = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens", "dollars")
+
+
+def summarise(
+    results: Results, *, run: Path, explainer: str, planned: int, seconds: float, seed: int = 0
+) -> Document:
+    """The document of ``run``, ``score`` and ``status``."""
+    explanations = results.explanations(explainer)
+    scores = [s for s in results.scores() if _of(s.score, explainer)]
+    failed = {e.latent for e in explanations if e.status == "failed"}
+    failed |= {s.score.latent for s in scores if s.score.status == "failed"}
+    return {
+        "run": str(run),
+        "latents": max(planned, len(explanations)),
+        "explained": sum(e.status == "explained" for e in explanations),
+        "failed": len(failed),
+        "by_status": dict(sorted(Counter(e.status for e in explanations).items())),
+        "scores": _scores(scores, seed),
+        "cost": _cost(explanations, [s.score for s in scores]),
+        "seconds": round(seconds, 3),
+    }
+
+
+def _of(score: Score, explainer: str) -> bool:
+    return score.explanation is not None and score.explanation.rpartition(":")[2] == explainer
+
+
+def _scores(scores: Sequence[Scored], seed: int) -> Document:
+    by_scorer: dict[str, list[Scored]] = defaultdict(list)
+    for scored in scores:
+        by_scorer[scored.score.scorer].append(scored)
+    return {name: _scorer(members, seed) for name, members in sorted(by_scorer.items())}
+
+
+def _scorer(members: Sequence[Scored], seed: int) -> Document:
+    """One scorer's figures over all latents that it could score."""
+    true = [s.score for s in members if s.control == TRUE]
+    scored = [s for s in true if s.status == "scored"]
+    document: Document = {
+        "metric": scored[0].headline if scored else None,
+        "n": len(scored),
+        "mean": None,
+        "low": None,
+        "high": None,
+        "chance": scored[0].chance if scored else None,
+        "controls": {},
+        "control_intervals": {},
+        "by_source": {},
+        "by_coder": {},
+        "by_status": dict(sorted(Counter(s.status for s in true).items())),
+    }
+    if not scored:
+        return document
+    document |= _mean(scored, seed)
+    for name in sorted({s.control for s in members} - {TRUE}):
+        control = [s.score for s in members if s.control == name and s.score.status == "scored"]
+        if control:
+            document["control_intervals"][name] = _mean(control, seed)
+            document["controls"][name] = document["control_intervals"][name]["mean"]
+    document["by_source"] = _by_source(scored)
+    for coder in sorted({s.latent.coder for s in scored}):
+        document["by_coder"][coder] = _mean([s for s in scored if s.latent.coder == coder], seed)
+    return document
+
+
+def _mean(scores: Sequence[Score], seed: int) -> Document:
+    interval = bootstrap_mean(
+        [s.metrics[s.headline].value for s in scores], [s.latent.coder for s in scores], seed=seed
+    )
+    return {
+        "n": len(scores),
+        "mean": interval.value,
+        "low": interval.low,
+        "high": interval.high,
+    }
+
+
+def _by_source(scores: Sequence[Score]) -> dict[str, float]:
+    """Mean of the headline against each source of negatives; ``random`` is the headline's."""
+    found: dict[str, float] = {}
+    if any("specificity_random" in s.metrics for s in scores):
+        found["random"] = _average(s.metrics[s.headline].value for s in scores)
+    for source in HARD_SOURCES:
+        values = [s.metrics[source].value for s in scores if source in s.metrics]
+        if values:
+            found[source] = _average(values)
+    return found
+
+
+def _average(values: Iterable[float]) -> float:
+    listed = list(values)
+    return sum(listed) / len(listed)
+
+
+def _cost(explanations: Sequence[Explanation], scores: Sequence[Score]) -> Document:
+    costs: list[Cost] = [*(e.cost for e in explanations), *(s.cost for s in scores)]
+    return {name: sum(getattr(cost, name) for cost in costs) for name in _COSTS}
+
+
+def failures(results: Results, explainer: str) -> list[tuple[LatentId, str]]:
+    """Every failed latent with the reason, explaining first."""
+    failed = [
+        (e.latent, e.reason or "") for e in results.explanations(explainer) if e.status == "failed"
+    ]
+    failed += [
+        (s.score.latent, f"{s.score.scorer} {s.control}".strip() + f": {s.score.reason}")
+        for s in results.scores()
+        if s.score.status == "failed" and _of(s.score, explainer)
+    ]
+    return failed
+
+
+def collected(store: ExampleStore, run: Path) -> Document:
+    """The document of ``collect``."""
+    splits = store.document_split
+    return {
+        "run": str(run),
+        "tokens": store.token_count,
+        "documents": {name: int((splits == i).sum()) for i, name in enumerate(SPLITS)},
+        "hookpoints": {
+            name: {
+                "hook": record.hook,
+                "width": record.width,
+                "alive": record.alive,
+                "dead": record.dead,
+                "rare": record.rare,
+                "l0": record.l0,
+                "variance_explained": record.variance_explained,
+                "claims": record.claims,
+            }
+            for name, record in store.coders.items()
+        },
+        "tokens_per_second": store.header.get("tokens_per_second"),
+        "peak_memory_bytes": store.header.get("peak_memory_bytes"),
+    }
+
+
+def show(results: Results, store: ExampleStore, latent: LatentId) -> Document:
+    """The document of ``show``: all that the run knows of one latent.
+
+    Raises:
+        AutointerpError: if the run has not looked at the latent.
+    """
+
+    explained = [e for e in results.explanations() if e.latent == latent]
+    if not explained:
+        raise AutointerpError(f"{latent} is not among the latents of {results.path.parent}")
+    own = next((e for e in explained if e.kind == "input"), explained[0])
+    output = next((e.text for e in explained if e.kind == "output"), None)
+    shown = evidence(store, latent)
+    test = labelled_set(store, latent, "test", shown)
+    examples = [(e, "explain") for e in shown.top[:10]]
+    examples += [(item.example, "test") for item in test.items if item.truth][-10:]
+    s = shown.statistics
+    return {
+        "latent": str(latent),
+        "status": own.status,
+        "reason": own.reason,
+        "explanation": own.text,
+        "explainer": own.explainer,
+        "components": list(own.components),
+        "confidence": own.confidence,
+        "output_explanation": output,
+        "pattern": own.text if own.explainer == "pattern" else None,
+        "statistics": {
+            "density": s.density,
+            "max": s.maximum,
+            "mean": s.mean,
+            "firing_count": s.firing_count,
+            "quantiles": [round(float(q), 6) for q in s.quantiles],
+            "top_tokens": [list(pair) for pair in s.top_tokens],
+            "logit_lens": list(shown.logit_lens),
+        },
+        "scores": {
+            s.score.scorer: _score(s.score, results)
+            for s in results.scores(latent=latent)
+            if s.control == TRUE and s.score.explanation == own.id
+        },
+        "examples": [_example(example, split) for example, split in examples],
+        "probes": [],
+    }
+
+
+def _score(score: Score, results: Results) -> Document:
+    headline = score.metrics.get(score.headline)
+    value = headline or Metric(float("nan"))
+    controls = {
+        s.control: s.score.metrics[s.score.headline].value
+        for s in results.scores(score.scorer, score.latent)
+        if s.control != TRUE and s.score.headline in s.score.metrics
+    }
+    return {
+        "metric": score.headline,
+        "value": value.value if headline else None,
+        "low": value.low,
+        "high": value.high,
+        "chance": score.chance,
+        "status": score.status,
+        "reason": score.reason,
+        "judge": score.judge,
+        "metrics": {name: m.value for name, m in score.metrics.items()},
+        "controls": controls,
+    }
+
+
+def _example(example: Example, split: str) -> Document:
+    return {
+        "tokens": example.tokens,
+        "activations": [round(float(a), 4) for a in example.activations],
+        "document": example.document,
+        "start": example.start,
+        "split": split,
+    }

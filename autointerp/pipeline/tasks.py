@@ -1,0 +1,148 @@
+"""The two units of work: explain one latent; score one explanation and its controls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any, Protocol
+
+from autointerp.examples.sampling import evidence, labelled_set
+from autointerp.examples.store import ExampleStore
+from autointerp.judges import Judge
+from autointerp.latents import (
+    AutointerpError,
+    Evidence,
+    Explanation,
+    LabelledSet,
+    LatentId,
+    Score,
+)
+from autointerp.pipeline.controls import Control
+from autointerp.pipeline.results import TRUE, Scored
+from autointerp.scorers import Materials, Scorer
+
+Report = Callable[[str, LatentId, BaseException], None]
+SCORED_STATUSES = ("explained", "no_explanation")
+
+
+class Explainer(Protocol):
+    """Explains a latent from its evidence; chooses on ``selection``, SELECT windows."""
+
+    async def explain(self, evidence: Evidence, selection: LabelledSet) -> Explanation: ...
+
+
+@dataclass(frozen=True)
+class JudgedScorer:
+    """A scorer under its name in the run, with the judge that answers it."""
+
+    name: str
+    scorer: Scorer
+    judge: Judge
+
+
+@dataclass(frozen=True)
+class ExplainTask:
+    """Explains one latent. Failures become explanations of status ``failed``."""
+
+    store: ExampleStore
+    explainer: Explainer
+    name: str
+    report: Report
+
+    async def __call__(self, latent: LatentId) -> Explanation:
+        started = perf_counter()
+        explanation = await self._explain(latent)
+        cost = replace(explanation.cost, seconds=perf_counter() - started)
+        return replace(explanation, cost=cost, explainer=self.name)
+
+    async def _explain(self, latent: LatentId) -> Explanation:
+        if not self.store.statistics(latent.coder).firing_count[latent.index]:
+            return Explanation(latent, "", self.name, status="dead", reason="it never fired")
+        try:
+            shown = evidence(self.store, latent)
+            selection = labelled_set(self.store, latent, "select", shown)
+            return await self.explainer.explain(shown, selection)
+        except AutointerpError:
+            raise
+        except Exception as error:  # one latent's failure is recorded, not the run's end
+            self.report("explain", latent, error)
+            return Explanation(latent, "", self.name, status="failed", reason=_reason(error))
+
+
+@dataclass(frozen=True)
+class ScoreTask:
+    """Scores one explanation, and its controls, with the scorers that have not done so."""
+
+    store: ExampleStore
+    scorers: Sequence[JudgedScorer]
+    controls: Mapping[LatentId, Sequence[Control]]
+    done: set[tuple[str, str, str]]
+    report: Report
+
+    def missing(self, explanation: Explanation) -> list[tuple[JudgedScorer, str]]:
+        """The (scorer, control) pairs that have no score yet."""
+        names = [TRUE, *(c.name for c in self.controls.get(explanation.latent, ()))]
+        return [
+            (scorer, name)
+            for scorer in self.scorers
+            for name in names
+            if (explanation.id, scorer.name, name) not in self.done
+        ]
+
+    async def __call__(self, explanation: Explanation) -> list[Scored]:
+        shown = evidence(self.store, explanation.latent)
+        test = labelled_set(self.store, explanation.latent, "test", shown)
+        texts = {c.name: c.explanation for c in self.controls.get(explanation.latent, ())}
+        scored = []
+        for scorer, name in self.missing(explanation):
+            asked = texts.get(name, explanation)
+            materials = self._materials(scorer, shown, test)
+            score = await self._score(scorer, asked, materials)
+            # A control belongs to the explanation that it stands in for.
+            scored.append(Scored(replace(score, explanation=explanation.id), name))
+        return scored
+
+    def _materials(self, scorer: JudgedScorer, shown: Evidence, test: LabelledSet) -> Materials:
+        latent = test.latent
+        return Materials(
+            latent=latent,
+            test=test,
+            judge=scorer.judge,
+            evidence=shown,
+            background=self.store.background("test"),
+            background_maxima=self.store.background_maxima(latent, "test"),
+        )
+
+    async def _score(
+        self, scorer: JudgedScorer, explanation: Explanation, materials: Materials
+    ) -> Score:
+        started = perf_counter()
+        try:
+            score = await scorer.scorer.score(explanation, materials)
+        except AutointerpError:
+            raise
+        except Exception as error:  # as above
+            self.report(f"score {scorer.name}", materials.latent, error)
+            score = _failed(scorer, materials.latent, error)
+        cost = replace(score.cost, seconds=perf_counter() - started)
+        return replace(score, scorer=scorer.name, cost=cost)
+
+
+def _failed(scorer: JudgedScorer, latent: LatentId, error: Exception) -> Score:
+    nothing: dict[str, Any] = {"metrics": {}, "outcomes": ()}
+    return Score(
+        latent=latent,
+        explanation=None,
+        scorer=scorer.name,
+        judge=scorer.judge.name,
+        headline="",
+        chance=0.0,
+        status="failed",
+        reason=_reason(error),
+        **nothing,
+    )
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

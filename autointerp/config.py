@@ -33,7 +33,7 @@ class Section(BaseModel):
 class RunSection(Section):
     """Where the run lies (``directory/name``) and the seed of every choice made in it."""
 
-    name: str = Field("demo", min_length=1)
+    name: str = Field(default="demo", min_length=1)
     directory: Path = Path("runs")
     seed: int = 0
 
@@ -65,8 +65,8 @@ class SubjectSection(Section):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = "auto"
     device_map: str | dict[str, int | str] | None = None
-    context_length: int = Field(256, ge=2)
-    batch_tokens: int = Field(8192, ge=1)
+    context_length: int = Field(default=256, ge=2)
+    batch_tokens: int = Field(default=8192, ge=1)
     bos: Literal["skip", "keep"] = "skip"
 
     @field_validator("coders", mode="before")
@@ -92,17 +92,17 @@ class SubjectSection(Section):
 class CorpusSection(Section):
     """Where the text comes from: a file, a folder, a hub data set, or ``stdlib``."""
 
-    source: str = Field("stdlib", min_length=1)
+    source: str = Field(default="stdlib", min_length=1)
     column: str = "text"
-    tokens: int = Field(1_000_000, ge=1)
+    tokens: int = Field(default=1_000_000, ge=1)
 
 
 class SplitsSection(Section):
     """The share of documents in each split; the three add up to 1."""
 
-    explain: float = Field(0.4, gt=0, lt=1)
-    select: float = Field(0.2, gt=0, lt=1)
-    test: float = Field(0.4, gt=0, lt=1)
+    explain: float = Field(default=0.4, gt=0, lt=1)
+    select: float = Field(default=0.2, gt=0, lt=1)
+    test: float = Field(default=0.4, gt=0, lt=1)
 
     @model_validator(mode="after")
     def _sum_to_one(self) -> Self:
@@ -115,14 +115,14 @@ class SplitsSection(Section):
 class ExplainWindows(Section):
     """How many EXPLAIN windows a latent keeps: the largest, and a uniform sample."""
 
-    top: int = Field(40, ge=1)
-    sampled: int = Field(100, ge=1)
+    top: int = Field(default=40, ge=1)
+    sampled: int = Field(default=100, ge=1)
 
 
 class SelectWindows(Section):
     """How many SELECT windows a latent keeps."""
 
-    sampled: int = Field(60, ge=1)
+    sampled: int = Field(default=60, ge=1)
 
 
 class TestWindows(Section):
@@ -130,14 +130,14 @@ class TestWindows(Section):
 
     __test__ = False  # pytest: not a test
 
-    sampled: int = Field(120, ge=1)
+    sampled: int = Field(default=120, ge=1)
 
 
 class ExamplesSection(Section):
     """The geometry of the example store; ``window`` is in tokens, ``background`` in windows."""
 
-    window: int = Field(32, ge=2)
-    background: int = Field(4096, ge=1)
+    window: int = Field(default=32, ge=2)
+    background: int = Field(default=4096, ge=1)
     splits: SplitsSection = SplitsSection()
     explain: ExplainWindows = ExplainWindows()
     select: SelectWindows = SelectWindows()
@@ -148,14 +148,14 @@ class EngineSection(Section):
     """What spreads the tasks, and how many latents are in flight at once."""
 
     kind: Literal["local"] = "local"
-    concurrency: int = Field(64, ge=1)
+    concurrency: int = Field(default=64, ge=1)
 
 
 class RunConfig(Section):
     """Everything that decides what a run does."""
 
     run: RunSection = RunSection()
-    subject: SubjectSection = Field(default_factory=SubjectSection)
+    subject: SubjectSection = SubjectSection()
     corpus: CorpusSection = CorpusSection()
     examples: ExamplesSection = ExamplesSection()
     latents: dict[str, str | list[int]] = Field(default_factory=dict)
@@ -210,7 +210,8 @@ class RunConfig(Section):
 
     def to_yaml(self) -> str:
         """The resolved file: reading it gives an equal configuration."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        text: str = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        return text
 
 
 class Latents(Section):
@@ -348,6 +349,7 @@ def _set(tree: dict[str, Any], keys: list[str], value: Any) -> None:
     """Put ``value`` at the path ``keys``, making mappings on the way."""
     _fill_in(tree, keys)
     node: Any = tree
+    key: Any
     for depth, key in enumerate(keys):
         last = depth == len(keys) - 1
         if isinstance(node, list):
@@ -421,4 +423,4 @@ def _known(known: Sequence[str]) -> str:
 
 
 def _noun(value: Any) -> str:
-    return {list: "list", str: "text"}.get(type(value), type(value).__name__)
+    return "list" if isinstance(value, list) else type(value).__name__

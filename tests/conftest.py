@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
+import sys
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read by huggingface_hub when it is imported
+# Test modules do not see one another (import mode importlib); these helpers are for all.
+sys.path.append(str(Path(__file__).parent))
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest
 import torch
-from planted import Truth, build_truth, write_corpus
-from planted_coders import PlantedFiles, write_subject
+from planted import build_truth, write_corpus
+from planted_coders import Planted, write_subject
 
 torch.set_num_threads(1)
 
@@ -47,16 +49,6 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
     monkeypatch.setattr(socket.socket, "connect_ex", guarded_ex)
-
-
-@dataclass(frozen=True)
-class Planted:
-    """The planted subject: what is true, where its files are, and the text it reads."""
-
-    truth: Truth
-    files: PlantedFiles
-    corpus: Path  # jsonl, column ``text``
-    texts: list[str]
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -90,6 +90,18 @@ class PlantedLatent:
     scale: float  # units of activation for a strength of 1
     promoted: tuple[str, ...] = ()
 
+    @property
+    def pattern(self) -> str:
+        """The rule in the grammar of ``autointerp.patterns``, of rules of few words."""
+        clause = _quoted(self.rule.strengths)
+        if self.rule.previous:
+            clause += f" after {_quoted(self.rule.previous)}"
+        if self.rule.unless_previous:
+            clause += f" unless after {_quoted(self.rule.unless_previous)}"
+        if self.rule.earlier is not None:
+            clause += f" somewhere after {_quoted([self.rule.earlier])}"
+        return clause or "nothing"
+
 
 @dataclass(frozen=True)
 class Truth:
@@ -118,6 +130,10 @@ class Truth:
     def sibling(self, index: int) -> int:
         """The latent whose decoder direction is nearest."""
         return index ^ 1
+
+
+def _quoted(words: Iterable[str]) -> str:
+    return ", ".join(f'"{word}"' for word in sorted(words))
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:

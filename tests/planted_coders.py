@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from planted import Truth
+from planted import BOS, Truth, write_document
 from planted_weights import (
     POSITIONS,
     Layout,
@@ -19,6 +20,7 @@ from planted_weights import (
 )
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers import GPT2LMHeadModel
 
 SAELENS, TOPK, TRANSCODER = "saelens", "h.1", "h.0.mlp"  # folders of the coders
 THRESHOLD = 0.25  # of a latent's scale: between a decoy's drive and the weakest true one
@@ -40,7 +42,19 @@ def topk_order(truth: Truth) -> list[int]:
     return torch.randperm(width, generator=generator)[: len(truth.latents)].tolist()
 
 
-def write_saelens(truth: Truth, folder: Path) -> None:
+@torch.no_grad()
+def resting_state(truth: Truth, model: GPT2LMHeadModel) -> Tensor:
+    """Mean of block 0's output over some text, without the latents' part of it; [width]."""
+    layout = Layout.of(truth)
+    words = [write_document(random.Random(f"rest/{i}")).split()[:100] for i in range(20)]
+    ids = [[truth.vocabulary.index(word) for word in [BOS, *row]] for row in words]
+    states = model.transformer(torch.tensor(ids), output_hidden_states=True).hidden_states[1]
+    mean = states[:, 1:].flatten(0, 1).mean(0)
+    mean[layout.latents : layout.latents + len(truth.latents)] = 0.0
+    return mean
+
+
+def write_saelens(truth: Truth, folder: Path, rest: Tensor) -> None:
     """A JumpReLU coder on block 0's output; latent i is planted latent i."""
     layout = Layout.of(truth)
     directions = layout.directions()
@@ -59,13 +73,13 @@ def write_saelens(truth: Truth, folder: Path) -> None:
         "W_enc": directions.T.contiguous(),
         "W_dec": _residual_decoder(truth, directions),
         "b_enc": torch.zeros(n),
-        "b_dec": torch.zeros(d),
+        "b_dec": rest,
         "threshold": THRESHOLD * scales(truth),
     }
     _write(folder, config, tensors, "sae_weights.safetensors")
 
 
-def write_topk(truth: Truth, folder: Path) -> None:
+def write_topk(truth: Truth, folder: Path, rest: Tensor) -> None:
     """A wider TopK coder on block 1's output; planted latent i is ``topk_order(truth)[i]``."""
     layout = Layout.of(truth)
     directions = layout.directions()
@@ -83,7 +97,7 @@ def write_topk(truth: Truth, folder: Path) -> None:
         "encoder.weight": encoder,
         "encoder.bias": bias,
         "W_dec": decoder,
-        "b_dec": second_offset(layout),
+        "b_dec": rest + second_offset(layout),
     }
     _write(folder, _sparsify_config(d, n + TOPK_WIDTH_EXTRA), tensors, "sae.safetensors")
 
@@ -126,10 +140,22 @@ class PlantedFiles:
 
 def write_subject(truth: Truth, folder: Path) -> PlantedFiles:
     """Write model, tokenizer and coders below ``folder``."""
-    model = folder / "model"
-    build_model(truth).save_pretrained(model)
-    build_tokenizer(truth).save_pretrained(model)
-    writers = {SAELENS: write_saelens, TOPK: write_topk, TRANSCODER: write_transcoder}
-    for name, write in writers.items():
-        write(truth, folder / "coders" / name)
-    return PlantedFiles(model, {name: folder / "coders" / name for name in writers})
+    model = build_model(truth)
+    model.save_pretrained(folder / "model")
+    build_tokenizer(truth).save_pretrained(folder / "model")
+    coders = {name: folder / "coders" / name for name in (SAELENS, TOPK, TRANSCODER)}
+    rest = resting_state(truth, model)
+    write_saelens(truth, coders[SAELENS], rest)
+    write_topk(truth, coders[TOPK], rest)
+    write_transcoder(truth, coders[TRANSCODER])
+    return PlantedFiles(folder / "model", coders)
+
+
+@dataclass(frozen=True)
+class Planted:
+    """The planted subject: what is true, where its files are, and the text it reads."""
+
+    truth: Truth
+    files: PlantedFiles
+    corpus: Path  # jsonl, column ``text``
+    texts: list[str]

@@ -21,6 +21,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 POSITIONS = 256
 _RATES = tuple(2 * math.pi * k / POSITIONS for k in (3, 11, 29, 43, 61, 83, 101, 127))
+_RADIUS = 0.25  # of the circles: positions must not drown the rest of the variance
 _SHARPNESS = 60.0  # attention logits between the right place and the next best, at least
 _JITTER = 0.05  # how far the position moves an activation, as a share of the scale
 _REST = -0.1  # a neuron's drive where nothing speaks for it
@@ -73,7 +74,7 @@ class Layout:
 def _positions() -> Tensor:
     """Positions on the circles, cosine and sine by turns; [POSITIONS, 2 × circles]."""
     angles = torch.arange(POSITIONS, dtype=torch.float64)[:, None] * torch.tensor(_RATES).double()
-    return torch.stack([angles.cos(), angles.sin()], dim=2).flatten(1).float()
+    return torch.stack([angles.cos(), angles.sin()], dim=2).flatten(1).float() * _RADIUS
 
 
 def _undo_norm(weight: Tensor, square: float, eps: float = 1e-5) -> None:
@@ -97,7 +98,8 @@ def _previous_head(attention: torch.nn.Module, layout: Layout, size: int) -> Non
     width, qkv, out = layout.width, attention.c_attn.weight, attention.c_proj.weight
     codes = _positions()
     others = (codes @ codes[0])[1:].max().item()
-    sharpness = _SHARPNESS / (len(_RATES) - others) * math.sqrt(size)
+    same = (codes[0] @ codes[0]).item()
+    sharpness = _SHARPNESS / (same - others) * math.sqrt(size)
     for i, rate in enumerate(_RATES):
         cosine, sine = layout.circles + 2 * i, layout.circles + 2 * i + 1
         turn = sharpness * torch.tensor(
@@ -143,7 +145,7 @@ def _neuron(layout: Layout, latent: PlantedLatent) -> tuple[Tensor, float]:
         weights[layout.flag(rule.earlier)] = 1.0
     if rule.previous or rule.earlier is not None:
         bias -= 1.0
-    weights[layout.circles + latent.index % (2 * len(_RATES))] = _JITTER
+    weights[layout.circles + latent.index % (2 * len(_RATES))] = _JITTER / _RADIUS
     return weights, bias
 
 
@@ -192,7 +194,7 @@ def build_model(truth: Truth) -> GPT2LMHeadModel:
     _embed(model, layout)
     _previous_head(first.attn, layout, size)
     _memory_heads(first.attn, layout, size)
-    circles = 2.0 * len(_RATES)
+    circles = 2.0 * len(_RATES) * _RADIUS**2
     flags = len(truth.earlier_tokens)
     _undo_norm(first.ln_1.weight, 2.0 + circles)
     _undo_norm(first.ln_2.weight, 2.0 + circles + flags + (2.0 + flags) ** 2)

@@ -114,7 +114,9 @@ def _jsonl(path: Path, column: str) -> Iterator[str]:
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise AutointerpError(f"corpus {path} line {number} is not JSON: {error}") from error
+                raise AutointerpError(
+                    f"corpus {path} line {number} is not JSON: {error}"
+                ) from error
             if not isinstance(row, dict):
                 raise AutointerpError(f"corpus {path} line {number} is not a JSON object")
             yield _cell(row, column, f"{path} line {number}")

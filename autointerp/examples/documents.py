@@ -8,6 +8,7 @@ are cut at window boundaries, so that a window never spans two rows.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -83,7 +84,7 @@ class Geometry:
         """The (start, end) of every row of a document, in tokens of the document."""
         first = self.first_row(head)
         bounds = [0, *range(first, length, self.content), length] if first < length else [0, length]
-        return list(zip(bounds[:-1], bounds[1:], strict=True))
+        return list(pairwise(bounds))
 
     def row_start(self, head: int, position: int) -> int:
         """The first token of the row that holds the document's token ``position``."""

@@ -31,9 +31,13 @@ def seed_of(seed: int, latent: LatentId, purpose: str) -> int:
     return int.from_bytes(digest, "little")
 
 
-def draw(seed: int, codes: NDArray[np.int64]) -> NDArray[np.intp]:
-    """A random order of windows, given their addresses."""
-    return np.argsort(mix(codes.astype(np.uint64), seed), kind="stable")
+def draw(seed: int, codes: NDArray[np.int64], count: int | None = None) -> NDArray[np.intp]:
+    """The first ``count`` (all unless given) windows of a random order, given their addresses."""
+    keys = mix(codes.astype(np.uint64), seed)
+    if count is None or count >= len(keys):
+        return np.argsort(keys)
+    first = np.argpartition(keys, count)[:count]
+    return first[np.argsort(keys[first])]
 
 
 def race(seed: int, codes: NDArray[np.int64], rates: NDArray[np.float64]) -> NDArray[np.intp]:

@@ -22,7 +22,7 @@ from autointerp.examples.corpus import document_hash, documents, split_index
 from autointerp.examples.documents import DOCUMENT, Geometry, mix, ranges
 from autointerp.examples.state import HarvestState
 from autointerp.examples.store import ExampleStore
-from autointerp.examples.tally import Chunk, CoderTally, window_keys
+from autointerp.examples.tally import Chunk, window_keys
 from autointerp.latents import AutointerpError
 from autointerp.subject.coders import SparseCoder
 from autointerp.subject.model import Batch, HookPoint, Subject
@@ -297,7 +297,9 @@ class _Harvest:
 
     def _ingest(self, name: str, chunk: Chunk, parts: list[tuple[NDArray[Any], ...]]) -> None:
         if parts:
-            tokens, latents, values = (np.concatenate(column) for column in zip(*parts, strict=True))
+            tokens, latents, values = (
+                np.concatenate(column) for column in zip(*parts, strict=True)
+            )
             parts.clear()
             self.state.tallies[name].ingest(chunk, tokens, latents, values)
 
@@ -334,8 +336,8 @@ class _Harvest:
             explained = self.state.qualities[name].variance_explained
             if explained is not None and explained < 0:
                 raise AutointerpError(
-                    f"coder {name} explains {explained:.2f} of the variance at {attached.hook}, less"
-                    " than nothing: probably the wrong hook or model; set its hook, or use --force"
+                    f"coder {name} explains {explained:.2f} of the variance at {attached.hook},"
+                    " less than nothing: probably the wrong hook or model; set its hook, or use --force"
                 )
 
 

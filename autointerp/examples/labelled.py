@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from autointerp.examples.contrast import contrasts
 from autointerp.examples.draws import addresses, draw, seed_of, split_addresses
-from autointerp.examples.overlap import Candidates, Shown, Tokens, first_of_each
-from autointerp.examples.store import ExampleStore
+from autointerp.examples.overlap import Candidates, Hashes, Shown, Tokens, first_of_each
+from autointerp.examples.store import ExampleStore, Windows
 from autointerp.latents import (
+    SPLITS,
     Background,
     Evidence,
     Example,
@@ -26,6 +27,7 @@ from autointerp.latents import (
 
 POSITIVES = 50
 NEGATIVES = 50  # a source
+RANDOM_DRAWN = 100
 DECILES = 10
 PER_DOCUMENT = 2
 FEWEST_POSITIVES = 10
@@ -50,27 +52,16 @@ def build_examples(
     return list(map(Example, repeat(owner), *columns, repeat(store.vocabulary)))
 
 
-class _Pool(NamedTuple):
-    """The background windows of a split, ready to be drawn from as random negatives."""
-
-    background: Background
-    codes: NDArray[np.int64]
-    hashed: Candidates
-    repeats: NDArray[np.bool_]  # of an EXPLAIN background window
-
-
 class _Shared:
-    """What all latents of a store have in common."""
+    """What all latents of a store have in common, worked out once."""
 
     def __init__(self, store: ExampleStore) -> None:
-        self.background = Shown(store.background("explain").token_ids)
-        self.pools = {split: self._pool(store, split) for split in ("select", "test")}
+        self.shown = Shown(store.background("explain").token_ids)
+        self.codes = {split: _codes(store.background(split)) for split in SPLITS}
 
-    def _pool(self, store: ExampleStore, split: Split) -> _Pool:
-        background = store.background(split)
-        codes = addresses(background.documents, background.starts)
-        hashed = Candidates.of(background.token_ids, _middles(background.token_ids))
-        return _Pool(background, codes, hashed, self.background.repeated_by(hashed))
+
+def _codes(windows: Background | Windows) -> NDArray[np.int64]:
+    return addresses(windows.documents, windows.starts)
 
 
 _OF_STORE: WeakKeyDictionary[ExampleStore, _Shared] = WeakKeyDictionary()
@@ -83,19 +74,22 @@ def _shared(store: ExampleStore) -> _Shared:
     return found
 
 
-def _middles(tokens: Tokens) -> NDArray[np.intp]:
-    """An inactive window has no peak; its middle stands for it."""
-    return np.full(len(tokens), tokens.shape[1] // 2)
+class _Gathered(NamedTuple):
+    """All windows that may enter a set: active ones first, then each negative source's."""
+
+    active: Windows
+    places: dict[Source, NDArray[np.intp]]  # where each source's windows are
+    codes: NDArray[np.int64]  # [n] addresses
+    tokens: Tokens  # [n, window]
+    spans: Hashes  # [n], of the tokens around the peak
+    repeated: NDArray[np.bool_]  # [n], of something shown
 
 
 class _Chosen(NamedTuple):
-    """Windows of one source that made it into a set."""
+    """The windows of a source that made it into a set, and how many repeats were passed over."""
 
-    source: Source
-    codes: NDArray[np.int64]
-    tokens: Tokens
-    activations: NDArray[np.float32] | None  # None: inactive throughout
-    deciles: list[int] | None
+    at: NDArray[np.intp]
+    deciles: list[int | None]
     dropped: int
 
 
@@ -105,10 +99,11 @@ def labelled_set(
     """The windows of SELECT or TEST that a latent's explanations are judged on.
 
     Up to 50 positives, the same number from each tenth of the uniform sample by window
-    maximum (five windows a tenth at least, so fewer groups where there are fewer than 50);
-    then up to 50 negatives of each source, no window twice. Windows that repeat one of
-    ``shown`` (its background among them) are left out and counted. With too few positives
-    there are no items, and ``shortage`` says why.
+    maximum (with fewer than 50 windows from each of fewer groups, of five or more); at most
+    two of a document, and none with the same tokens at its peak as another. Then up to 50
+    negatives of each source, no window twice. Windows that repeat one of ``shown`` (its
+    background among them) are left out and counted. With too few positives there are no
+    items, and ``shortage`` says why.
 
     Raises:
         AutointerpError: if the latent is not in the store.
@@ -116,64 +111,82 @@ def labelled_set(
     """
     if split == "explain":
         raise ValueError("explanations are never judged on the split they were made from")
-    seen = _Seen(store, shown)
-    positives, shortage = _positives(store, latent, split, seen)
+    gathered = _gather(store, latent, split, shown)
+    positives, shortage = _positives(store, latent, split, gathered)
     if shortage is not None:
         return LabelledSet(latent, split, [], {}, shortage, positives.dropped)
-    parts, unavailable = [positives], {}
+    chosen: dict[Source, _Chosen] = {"activating": positives}
+    unavailable: dict[str, str] = {}
+    dropped = positives.dropped
     taken = np.zeros(0, np.int64)
     for source in NEGATIVE_SOURCES:
-        part = _negatives(store, latent, split, source, seen, taken)
-        parts.append(part)
-        taken = np.concatenate([taken, part.codes])
-        if len(part.codes) < FEWEST_NEGATIVES:
-            unavailable[source] = _reason(store, latent, source, len(part.codes))
-    kept = [part for part in parts if part.source not in unavailable]
-    return LabelledSet(
-        latent, split, _items(store, latent, kept), unavailable, None, sum(p.dropped for p in parts)
-    )
+        negatives = _negatives(gathered, source, taken)
+        dropped += negatives.dropped
+        if len(negatives.at) < FEWEST_NEGATIVES:
+            unavailable[source] = _reason(store, latent, source, len(negatives.at))
+            continue
+        chosen[source] = negatives
+        taken = np.concatenate([taken, gathered.codes[negatives.at]])
+    items = _items(store, latent, gathered, chosen)
+    return LabelledSet(latent, split, items, unavailable, None, dropped)
 
 
-def _reason(store: ExampleStore, latent: LatentId, source: str, found: int) -> str:
+def _reason(store: ExampleStore, latent: LatentId, source: Source, found: int) -> str:
     if source != "random" and latent not in contrasts(store):
         return "not prepared"
     return f"{found} windows, {FEWEST_NEGATIVES} are needed"
 
 
-class _Seen:
-    """Everything that was shown of one latent, and to all."""
+def _gather(store: ExampleStore, latent: LatentId, split: Split, shown: Evidence) -> _Gathered:
+    active = store.windows(latent, split, "sampled")
+    prepared = contrasts(store)
+    parts: dict[Source, NDArray[np.int64]] = {
+        "activating": _codes(active),
+        "random": _random(store, latent, split),
+        "token": prepared.windows(latent, (split, "token")),
+        "neighbour": prepared.windows(latent, (split, "neighbour")),
+    }
+    codes = np.concatenate(list(parts.values()))
+    tokens = store.window_tokens(*split_addresses(codes))
+    # An inactive window has no peak; its middle stands for it.
+    peaks = np.full(len(codes), store.window // 2)
+    peaks[: len(active)] = active.activations.argmax(1)
+    hashed = Candidates.of(tokens, peaks)
+    repeated = Shown(_shown_tokens(shown, store.window)).repeated_by(hashed)
+    repeated |= _shared(store).shown.repeated_by(hashed)
+    numbers = iter(np.split(np.arange(len(codes)), np.cumsum([len(p) for p in parts.values()])))
+    places = dict(zip(parts, numbers, strict=False))
+    return _Gathered(active, places, codes, tokens, hashed.spans, repeated)
 
-    def __init__(self, store: ExampleStore, shown: Evidence) -> None:
-        self.shared = _shared(store)
-        windows = [e.token_ids for e in (*shown.top, *shown.sampled, *shown.token_matched)]
-        tokens = np.concatenate(windows) if windows else np.zeros(0, np.int32)
-        self.own = Shown(tokens.reshape(-1, store.window))
 
-    def repeated_by(self, tokens: Tokens, peaks: NDArray[np.intp]) -> NDArray[np.bool_]:
-        hashed = Candidates.of(tokens, peaks)
-        return self.own.repeated_by(hashed) | self.shared.background.repeated_by(hashed)
+def _shown_tokens(shown: Evidence, window: int) -> Tokens:
+    windows = [e.token_ids for e in (*shown.top, *shown.sampled, *shown.token_matched)]
+    return np.concatenate([np.zeros(0, np.int32), *windows]).reshape(-1, window)
+
+
+def _random(store: ExampleStore, latent: LatentId, split: Split) -> NDArray[np.int64]:
+    """Background windows in which the latent is inactive, in random order: twice as many as are
+    needed, since some repeat what was shown."""
+    idle = _shared(store).codes[split][store.background_maxima(latent, split) == 0]
+    return idle[draw(seed_of(store.seed, latent, f"{split} random"), idle, RANDOM_DRAWN)]
 
 
 def _positives(
-    store: ExampleStore, latent: LatentId, split: Split, seen: _Seen
+    store: ExampleStore, latent: LatentId, split: Split, gathered: _Gathered
 ) -> tuple[_Chosen, str | None]:
-    windows = store.windows(latent, split, "sampled")
-    tokens = store.window_tokens(windows.documents, windows.starts)
-    peaks = windows.activations.argmax(1) if len(windows) else np.zeros(0, np.intp)
-    repeated = seen.repeated_by(tokens, peaks)
-    dropped = int(np.count_nonzero(repeated))
+    repeated = gathered.repeated[gathered.places["activating"]]
     at = np.flatnonzero(~repeated)
-    codes = addresses(windows.documents, windows.starts)
-    at = at[draw(seed_of(store.seed, latent, f"{split} positives"), codes[at])]
-    at = at[first_of_each(tokens[at], peaks[at])]
-    at = at[_rank_within(windows.documents[at]) < PER_DOCUMENT]
-    documents = len(set(windows.documents[at].tolist()))
-    shortage = _shortage(len(at), documents, split)
-    deciles: list[int] = []
-    if shortage is None:
-        at, deciles = _by_decile(at, windows.maxima)
-    chosen = _Chosen("activating", codes[at], tokens[at], windows.activations[at], deciles, dropped)
-    return chosen, shortage
+    at = at[draw(seed_of(store.seed, latent, f"{split} positives"), gathered.codes[at])]
+    at = at[first_of_each(gathered.spans[at])]
+    documents = gathered.active.documents[at]
+    within = _rank_within(documents) < PER_DOCUMENT
+    at, documents = at[within], documents[within]
+    dropped = int(np.count_nonzero(repeated))
+    shortage = _shortage(len(at), len(set(documents.tolist())), split)
+    if shortage is not None:
+        return _Chosen(at, [], dropped), shortage
+    at, deciles = _by_decile(at, gathered.active.maxima)
+    return _Chosen(at, deciles, dropped), None
 
 
 def _shortage(windows: int, documents: int, split: Split) -> str | None:
@@ -185,76 +198,53 @@ def _shortage(windows: int, documents: int, split: Split) -> str | None:
     )
 
 
-def _rank_within(groups: NDArray[np.int64]) -> NDArray[np.intp]:
+def _rank_within(groups: NDArray[np.int64]) -> NDArray[np.int64]:
     """How many equal entries come before each entry."""
     order = np.argsort(groups, kind="stable")
     ordered = groups[order]
-    rank = np.empty(len(groups), np.intp)
+    rank = np.empty(len(groups), np.int64)
     rank[order] = np.arange(len(groups)) - np.searchsorted(ordered, ordered)
     return rank
 
 
 def _by_decile(
     at: NDArray[np.intp], maxima: NDArray[np.float32]
-) -> tuple[NDArray[np.intp], list[int]]:
+) -> tuple[NDArray[np.intp], list[int | None]]:
     """Of windows in random order, the same number of each equal-count group by maximum.
 
     Returns the windows by group, weakest first, and their groups.
     """
     count = len(at)
     groups = min(DECILES, count // 5)
-    ascending = np.argsort(maxima[at], kind="stable")
     bounds = np.arange(groups + 1) * count // groups
     group = np.empty(count, np.int64)
-    group[ascending] = np.repeat(np.arange(groups), np.diff(bounds))
+    group[np.argsort(maxima[at], kind="stable")] = np.repeat(np.arange(groups), np.diff(bounds))
     each = min(count // groups, POSITIVES // groups)
     kept = np.flatnonzero(_rank_within(group) < each)
     kept = kept[np.argsort(group[kept], kind="stable")]
     return at[kept], group[kept].tolist()
 
 
-def _negatives(
-    store: ExampleStore,
-    latent: LatentId,
-    split: Split,
-    source: Source,
-    seen: _Seen,
-    taken: NDArray[np.int64],
-) -> _Chosen:
+def _negatives(gathered: _Gathered, source: Source, taken: NDArray[np.int64]) -> _Chosen:
     """The first windows of a source, in its random order, that are new and not yet taken."""
-    if source == "random":
-        pool = seen.shared.pools[split]
-        idle = np.flatnonzero(store.background_maxima(latent, split) == 0)
-        at = idle[draw(seed_of(store.seed, latent, f"{split} random"), pool.codes[idle])]
-        # Nearly always enough; the whole pool is looked at only if many of these repeat.
-        for reach in (NEGATIVES + NEGATIVES // 4, len(at)):
-            some = at[:reach]
-            repeated = pool.repeats[some] | seen.own.repeated_by(pool.hashed.take(some))
-            if np.count_nonzero(~repeated) >= NEGATIVES or reach >= len(at):
-                break
-        codes, tokens = pool.codes[some], pool.background.token_ids[some]
-    else:
-        codes = contrasts(store).windows(latent, (split, source))
-        codes = codes[~(codes[:, None] == taken).any(1)]
-        tokens = store.window_tokens(*split_addresses(codes))
-        repeated = seen.repeated_by(tokens, _middles(tokens))
+    at = gathered.places[source]
+    at = at[~(gathered.codes[at][:, None] == taken).any(1)]
+    repeated = gathered.repeated[at]
     fine = np.flatnonzero(~repeated)[:NEGATIVES]
-    reached = fine[-1] if len(fine) == NEGATIVES else len(codes)
-    dropped = int(np.count_nonzero(repeated[:reached]))
-    return _Chosen(source, codes[fine], tokens[fine], None, None, dropped)
+    reached = fine[-1] if len(fine) == NEGATIVES else len(at)
+    return _Chosen(at[fine], [None] * len(fine), int(np.count_nonzero(repeated[:reached])))
 
 
-def _items(store: ExampleStore, latent: LatentId, parts: list[_Chosen]) -> list[Item]:
-    tokens = np.concatenate([part.tokens for part in parts])
-    activations = np.zeros(tokens.shape, np.float32)
-    documents, starts = split_addresses(np.concatenate([part.codes for part in parts]))
-    sources: list[Source] = []
-    deciles: list[int | None] = []
-    for part in parts:
-        if part.activations is not None:
-            activations[: len(part.codes)] = part.activations
-        sources += [part.source] * len(part.codes)
-        deciles += part.deciles or [None] * len(part.codes)
+def _items(
+    store: ExampleStore, latent: LatentId, gathered: _Gathered, chosen: dict[Source, _Chosen]
+) -> list[Item]:
+    at = np.concatenate([part.at for part in chosen.values()])
+    activations = np.zeros((len(at), store.window), np.float32)
+    positives = chosen["activating"].at
+    activations[: len(positives)] = gathered.active.activations[positives]
+    documents, starts = split_addresses(gathered.codes[at])
+    examples = build_examples(store, latent, documents, starts, gathered.tokens[at], activations)
+    sources = [source for source, part in chosen.items() for _ in part.deciles]
+    deciles = [decile for part in chosen.values() for decile in part.deciles]
     truths = [source == "activating" for source in sources]
-    examples = build_examples(store, latent, documents, starts, tokens, activations)
     return list(map(Item, examples, truths, sources, deciles))

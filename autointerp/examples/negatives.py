@@ -189,7 +189,7 @@ class _Finder:
         for index in near.tolist():
             neighbour = LatentId(latent.coder, index)
             active = self.store.background_maxima(neighbour, split) > 0
-            rates += active / max(1, np.count_nonzero(active))
+            rates += active / max(1, int(np.count_nonzero(active)))
             windows = self.store.windows(neighbour, split, "sampled")
             kept.append(addresses(windows.documents, windows.starts)[:FROM_NEIGHBOUR])
         known = self._known(latent, split, rates, "neighbour")

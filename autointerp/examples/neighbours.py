@@ -65,5 +65,5 @@ def _companions(together: sparse.csc_array, latent: int) -> NDArray[np.int64]:
     shared[latent] = 0
     counts = np.maximum(np.diff(together.indptr), 1)
     closeness = shared / np.sqrt(counts)
-    best = np.argsort(-closeness, kind="stable")[:EACH]
+    best: NDArray[np.int64] = np.argsort(-closeness, kind="stable")[:EACH]
     return best[closeness[best] > 0]

@@ -9,7 +9,7 @@ was shown; only the rest is looked at closely.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,61 +21,55 @@ SPAN = 16  # tokens around a peak
 GRAM = 5
 # Slots of a table for each hash in it: few others fall on a slot by chance.
 SPARSENESS = 16
-# Odd multipliers; each joins two runs into one of the sum of their lengths.
-_JOIN = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
+_SPREAD, _BASE = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F  # odd, so invertible modulo 2**64
 
 
-def run_hashes(tokens: Tokens, length: int) -> Hashes:
-    """A hash of every run of ``length`` tokens: [n, w] → [n, w − length + 1].
+def _powers(base: int, count: int) -> Hashes:
+    return np.array([pow(base, power, 2**64) for power in range(count)], np.uint64)
 
-    Runs are built from runs of half the length, so 16 tokens take four steps.
+
+@cache
+def _scales(width: int) -> tuple[Hashes, Hashes]:
+    """Powers of the base, and of its inverse."""
+    return _powers(_BASE, width), _powers(pow(_BASE, -1, 2**64), width)
+
+
+def run_hashes(tokens: Tokens, *lengths: int) -> list[Hashes]:
+    """Hashes of every run of some lengths: [n, w] → one [n, w − length + 1] each.
+
+    A run's hash is a polynomial in its tokens modulo 2**64, taken as the difference of two
+    prefix sums (Karp and Rabin, "Efficient randomized pattern-matching algorithms", 1987).
     """
-    runs = splat(tokens.astype(np.uint64))
-    done, joined = 1, runs
-    for bit in bin(length)[3:]:
-        width = joined.shape[1] - done
-        joined = _fold(joined[:, :width], joined[:, done:])
-        done *= 2
-        if bit == "1":
-            width = joined.shape[1] - 1
-            joined = _fold(joined[:, :width], runs[:, done : done + width])
-            done += 1
-    return joined
+    up, down = _scales(tokens.shape[1])
+    sums = np.zeros((len(tokens), tokens.shape[1] + 1), np.uint64)
+    spread = tokens.astype(np.uint64)
+    spread *= np.uint64(_SPREAD)
+    # Without this the sum would be linear in the token ids, and similar runs might collide.
+    spread ^= spread >> np.uint64(32)
+    spread *= up
+    np.cumsum(spread, axis=1, out=sums[:, 1:])
+    return [(sums[:, n:] - sums[:, :-n]) * down[: tokens.shape[1] + 1 - n] for n in lengths]
 
 
-def splat(values: Hashes) -> Hashes:
-    """Spread small numbers over 64 bits."""
-    spread: Hashes = (values + _JOIN[1]) * _JOIN[0]
-    return spread
-
-
-def _fold(left: Hashes, right: Hashes) -> Hashes:
-    folded = left * _JOIN[2]
-    folded ^= folded >> np.uint64(29)
-    folded += right
-    folded *= _JOIN[0]
-    return folded
-
-
-def peak_spans(tokens: Tokens, peaks: NDArray[np.intp]) -> Tokens:
-    """The up to 16 tokens around each peak, kept inside the window: [n, min(16, w)]."""
-    width = tokens.shape[1]
+def _span_starts(width: int, peaks: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Where the up to 16 tokens around each peak begin; they stay inside the window."""
     length = min(SPAN, width)
-    starts = np.clip(peaks - length // 2, 0, width - length)
-    return tokens[np.arange(len(tokens))[:, None], starts[:, None] + np.arange(length)]
+    return np.clip(peaks - length // 2, 0, width - length)
 
 
-def first_of_each(tokens: Tokens, peaks: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Indices, ascending, of the windows that are the first with their tokens at the peak."""
-    if not len(tokens):
-        return np.zeros(0, np.intp)
-    spans = peak_spans(tokens, peaks)
-    hashes = run_hashes(spans, spans.shape[1])[:, 0]
+def first_of_each(hashes: Hashes) -> NDArray[np.intp]:
+    """Indices, ascending, of the first of equal entries."""
     order = np.argsort(hashes, kind="stable")
-    hashes = hashes[order]
+    ordered = hashes[order]
     first = np.ones(len(hashes), bool)
-    np.not_equal(hashes[1:], hashes[:-1], out=first[1:])
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
     return np.sort(order[first])
+
+
+def span_hashes(tokens: Tokens, peaks: NDArray[np.intp]) -> Hashes:
+    """A hash of the tokens around each peak: [n]."""
+    (runs,) = run_hashes(tokens, min(SPAN, tokens.shape[1]))
+    return runs[np.arange(len(runs)), _span_starts(tokens.shape[1], peaks)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,20 +83,30 @@ class Candidates:
 
     @classmethod
     def of(cls, tokens: Tokens, peaks: NDArray[np.intp]) -> Candidates:
-        spans = peak_spans(tokens, peaks)
-        grams, distinct = _gram_sets(tokens)
-        return cls(run_hashes(spans, spans.shape[1])[:, 0], grams, distinct, distinct.sum(1))
+        """``tokens`` [n, w] and the positions [n] of the windows' peaks."""
+        width = tokens.shape[1]
+        runs, grams = run_hashes(tokens, min(SPAN, width), min(GRAM, width))
+        spans = runs[np.arange(len(runs)), _span_starts(width, peaks)]
+        return cls(spans, *_sets(grams))
 
     def take(self, at: NDArray[np.intp]) -> Candidates:
         return Candidates(self.spans[at], self.grams[at], self.distinct[at], self.sizes[at])
 
+    def __add__(self, other: Candidates) -> Candidates:
+        return Candidates(
+            np.concatenate([self.spans, other.spans]),
+            np.concatenate([self.grams, other.grams]),
+            np.concatenate([self.distinct, other.distinct]),
+            np.concatenate([self.sizes, other.sizes]),
+        )
 
-def _gram_sets(tokens: Tokens) -> tuple[Hashes, NDArray[np.bool_]]:
-    grams = run_hashes(tokens, min(GRAM, tokens.shape[1]))
+
+def _sets(grams: Hashes) -> tuple[Hashes, NDArray[np.bool_], NDArray[np.int64]]:
+    """Sort the grams of each window; tell the first of equal ones, and how many differ."""
     grams.sort(axis=1)
     distinct = np.ones(grams.shape, bool)
     np.not_equal(grams[:, 1:], grams[:, :-1], out=distinct[:, 1:])
-    return grams, distinct
+    return grams, distinct, distinct.sum(1)
 
 
 class _Table:
@@ -127,11 +131,11 @@ class Shown:
         self.count = len(tokens)
         if not self.count:
             return
-        self._runs = run_hashes(tokens, min(SPAN, tokens.shape[1])).ravel()
+        width = tokens.shape[1]
+        self._runs, grams = run_hashes(tokens, min(SPAN, width), min(GRAM, width))
         self._run_table = _Table(self._runs)
-        self._grams, self._distinct = _gram_sets(tokens)
+        self._grams, self._distinct, self._sizes = _sets(grams)
         self._gram_table = _Table(self._grams)
-        self._sizes = self._distinct.sum(1)
 
     def repeated_by(self, candidates: Candidates) -> NDArray[np.bool_]:
         """Which candidates repeat a shown window: [n]."""
@@ -148,9 +152,7 @@ class Shown:
             repeats[close] = self._near_duplicates(candidates, close)
         return repeats
 
-    def _near_duplicates(
-        self, candidates: Candidates, rows: NDArray[np.intp]
-    ) -> NDArray[np.bool_]:
+    def _near_duplicates(self, candidates: Candidates, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Whether a shown window has a Jaccard index of at least one half with each row."""
         packed = self._packed
         at, columns = np.nonzero(candidates.distinct[rows])
@@ -162,11 +164,13 @@ class Shown:
         pairs = np.repeat(at, matches) * self.count + windows
         common = np.bincount(pairs, minlength=len(rows) * self.count).reshape(len(rows), -1)
         sizes = candidates.sizes[rows]
-        return (3 * common >= sizes[:, None] + self._sizes).any(1)
+        # |A ∩ B| ≥ ½ |A ∪ B|, and |A ∪ B| = |A| + |B| − |A ∩ B|
+        near: NDArray[np.bool_] = np.any(3 * common >= sizes[:, None] + self._sizes, axis=1)
+        return near
 
     @cached_property
     def _sorted_runs(self) -> Hashes:
-        return np.sort(self._runs)
+        return np.sort(self._runs, axis=None)
 
     @cached_property
     def _low_bits(self) -> np.uint64:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,7 +98,7 @@ class Reservoir:
         order = order[rank < self.keep].reshape(len(owners), self.keep)
         self.keys[owners] = keys[order]
         self.threshold[owners] = self.keys[owners, -1]
-        columns = [(self.windows, waiting.windows)]
+        columns: list[tuple[NDArray[Any], NDArray[Any]]] = [(self.windows, waiting.windows)]
         if self.detailed:
             columns += [(self.maxima, waiting.maxima), (self.pairs, waiting.pairs)]
         for kept, new in columns:
@@ -105,7 +106,7 @@ class Reservoir:
 
     def counts(self) -> NDArray[np.int64]:
         """Number of kept entries of each owner."""
-        return (self.keys < EMPTY).sum(1)
+        return np.asarray((self.keys < EMPTY).sum(1), np.int64)
 
     def entries(self, low: int, high: int) -> Entries:
         """The kept entries of owners ``low`` to ``high``, by owner and key. Compact first."""
@@ -120,7 +121,7 @@ class Reservoir:
             self.pairs[at] if self.detailed else empty.astype(np.int64),
         )
 
-    def state(self) -> dict[str, NDArray[np.generic]]:
+    def state(self) -> dict[str, NDArray[Any]]:
         """The arrays that a checkpoint holds."""
         self.compact()
         arrays = {"keys": self.keys, "windows": self.windows, "threshold": self.threshold}

@@ -11,7 +11,7 @@ from autointerp.examples.contrast import contrasts
 from autointerp.examples.draws import split_addresses
 from autointerp.examples.labelled import build_examples, labelled_set
 from autointerp.examples.negatives import prepare
-from autointerp.examples.overlap import Tokens, first_of_each
+from autointerp.examples.overlap import Tokens, first_of_each, span_hashes
 from autointerp.examples.store import ExampleStore, Windows
 from autointerp.latents import Evidence, LatentId, Statistics
 
@@ -43,7 +43,7 @@ def evidence(store: ExampleStore, latent: LatentId) -> Evidence:
     activations[: len(top)] = top.activations
     activations[len(top) : active] = sampled.activations
     peaks = activations.argmax(1)
-    distinct = first_of_each(tokens[: len(top)], peaks[: len(top)])
+    distinct = first_of_each(span_hashes(tokens[: len(top)], peaks[: len(top)]))
     ascending = np.argsort(sampled.maxima, kind="stable") + len(top)
     order = np.concatenate([distinct, ascending, np.arange(active, len(tokens))])
     built = build_examples(

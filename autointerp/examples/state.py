@@ -39,9 +39,7 @@ class BackgroundSample:
         self.keys = np.zeros(0, np.uint32)
         self.numbers = np.zeros(0, np.uint32)
 
-    def offer(
-        self, keys: NDArray[np.uint32], numbers: NDArray[np.uint32]
-    ) -> NDArray[np.bool_]:
+    def offer(self, keys: NDArray[np.uint32], numbers: NDArray[np.uint32]) -> NDArray[np.bool_]:
         """Take what belongs to the sample; returns which of the windows offered did enter."""
         keys = np.concatenate([self.keys, keys])
         numbers = np.concatenate([self.numbers, numbers])
@@ -119,9 +117,7 @@ class HarvestState:
             for key in [*stored, *(k for k in wanted if k not in stored)]:
                 if key not in ignored:
                     inner = f"{path}.{key}" if path else key
-                    HarvestState.compare(
-                        directory, stored.get(key), wanted.get(key), (), inner
-                    )
+                    HarvestState.compare(directory, stored.get(key), wanted.get(key), (), inner)
         elif stored != wanted:
             raise AutointerpError(
                 f"{directory} was collected with {path} = {stored!r}, not {wanted!r};"
@@ -170,9 +166,7 @@ class HarvestState:
         for tally in self.tallies.values():
             tally.compact(self.background.numbers)
         self.tokens.compact()
-        entries = [
-            self._write_coder(number, name) for number, name in enumerate(self.tallies)
-        ]
+        entries = [self._write_coder(number, name) for number, name in enumerate(self.tallies)]
         np.save(self.directory / "background_windows.npy", self.background.numbers)
         np.save(self.directory / "background_keys.npy", self.background.keys)
         offsets = np.concatenate([[0], np.cumsum(self.tokens.counts())])
@@ -238,9 +232,7 @@ class HarvestState:
             self.quality(name, len(sums) - 3).sums += sums
         added = np.empty(len(arrays["background_windows"]), BACKGROUND)
         added["window"] = background[arrays["background_windows"]]
-        added["latent"] = np.repeat(
-            np.arange(tally.width), np.diff(arrays["background_offsets"])
-        )
+        added["latent"] = np.repeat(np.arange(tally.width), np.diff(arrays["background_offsets"]))
         added["maximum"] = arrays["background_maxima"]
         tally.background = np.concatenate([tally.background, added])
         offsets = np.asarray(arrays["entry_offsets"])
@@ -267,9 +259,7 @@ class HarvestState:
             "maximum": tally.maximum,
             "window_count": tally.window_count,
             "entry_offsets": bounds[at],
-            "background_offsets": np.searchsorted(
-                background["latent"], np.arange(tally.width + 1)
-            ),
+            "background_offsets": np.searchsorted(background["latent"], np.arange(tally.width + 1)),
             "background_windows": slots.astype(np.uint32),
             "background_maxima": background["maximum"],
             "quality": quality.sums if quality else np.zeros(0),
@@ -287,9 +277,7 @@ class HarvestState:
             "variance_explained": explained,
         }
 
-    def _tally(
-        self, number: int, width: int, header: dict[str, Any], arrays: Arrays
-    ) -> CoderTally:
+    def _tally(self, number: int, width: int, header: dict[str, Any], arrays: Arrays) -> CoderTally:
         name = header["logs"][number] if header else f"pairs-{number}-0.bin"
         length = int(arrays["log"][0]) if arrays else 0
         examples = self.settings["examples"]

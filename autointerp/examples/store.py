@@ -112,7 +112,7 @@ class ExampleStore:
         self._offset = self.documents["offset"].astype(np.int64)
         self._length = self.documents["length"].astype(np.int64)
         self._head = self.documents["head"].astype(np.int64)
-        self._tokens: NDArray[np.unsignedinteger] = _map_tokens(
+        self._tokens: NDArray[np.uint32] = _map_tokens(
             directory / "tokens.bin", token_dtype(len(self.vocabulary))
         )
         self._arrays = {
@@ -173,7 +173,7 @@ class ExampleStore:
     ) -> NDArray[np.int32]:
         """Token ids [n, window] of many windows at once."""
         at = (self._offset[documents] + starts)[:, None] + np.arange(self.window)
-        return self._tokens[at].astype(np.int32)
+        return np.asarray(self._tokens[at], np.int32)
 
     def left_tokens(
         self, documents: NDArray[np.int64], starts: NDArray[np.int64]
@@ -220,7 +220,10 @@ class ExampleStore:
         low, high = int(bounds[group]), int(bounds[group + 1])
         documents, starts = self.address(arrays["entry_windows"][low:high])
         return Windows(
-            documents, starts, np.array(arrays["entry_maxima"][low:high]), self._dense(arrays, low, high)
+            documents,
+            starts,
+            np.array(arrays["entry_maxima"][low:high]),
+            self._dense(arrays, low, high),
         )
 
     def _dense(self, arrays: dict[str, Any], low: int, high: int) -> NDArray[np.float32]:
@@ -295,7 +298,9 @@ class ExampleStore:
 
     def _coder(self, name: str) -> dict[str, Any]:
         if name not in self._arrays:
-            raise AutointerpError(f"no coder {name!r} in {self.directory}; it has {list(self._arrays)}")
+            raise AutointerpError(
+                f"no coder {name!r} in {self.directory}; it has {list(self._arrays)}"
+            )
         return self._arrays[name]
 
     def _latent(self, latent: LatentId) -> dict[str, Any]:

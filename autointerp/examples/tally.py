@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ COUNT_BITS = 8  # a place in the pair log is packed as offset << 8 | number of p
 OWNERS_AT_ONCE = 1024
 SMALLEST_REWRITE = 2**22  # pairs
 
-Arrays = dict[str, NDArray[np.generic]]
+Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -87,6 +87,22 @@ def packed(mask: Mask) -> Bits:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Some windows of a bank."""
+
+    bank: Bank
+    rows: NDArray[np.intp]
+
+    def bits(self, feature: Atom | Condition) -> Bits:
+        """[rows, words] as the bank's."""
+        return self.bank.bits(feature)[self.rows]
+
+    def stack(self, features: Sequence[Atom | Condition]) -> Bits:
+        """[features, rows, words]"""
+        return np.stack([self.bits(feature) for feature in features])
+
+
+@dataclass(frozen=True)
 class Positives:
     """Active windows: ``firing`` says at which tokens (all of them where that is unknown)."""
 
@@ -99,7 +115,7 @@ class Material:
     """What a latent's pattern is learned from."""
 
     positives: Positives
-    negatives: Bank
+    negatives: Part
     contexts: dict[Kind, list[str]]
     tokens: list[str]
 

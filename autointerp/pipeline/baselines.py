@@ -10,12 +10,9 @@ import torch
 from autointerp.examples.sampling import evidence
 from autointerp.examples.store import ExampleStore
 from autointerp.latents import Explanation, LatentId
-from autointerp.patterns import NOTHING_TEXT, Clause, Pattern, Token
 from autointerp.pipeline import controls
 from autointerp.pipeline.controls import Control
 from autointerp.subject.coders import SparseCoder
-
-LISTED_TOKENS = 9
 
 
 def build_controls(
@@ -34,20 +31,14 @@ def build_controls(
     top = {i: [t for t, _ in evidence(store, i).statistics.top_tokens] for i in latents}
     found = [
         *controls.shuffled(explanations, densities, latents, seed=seed),
-        *controls.empty(latents, NOTHING_TEXT),
+        *controls.empty(latents),
         *controls.neighbour(explanations, nearest_by(coders, explained), latents),
-        *controls.token_list(top, token_list_text, latents),
+        *controls.token_list(top, latents),
     ]
     by_latent: dict[LatentId, list[Control]] = defaultdict(list)
     for control in found:
         by_latent[control.latent].append(control)
     return dict(by_latent)
-
-
-def token_list_text(tokens: Sequence[str]) -> str:
-    """A pattern that is a plain list of tokens."""
-    listed = tuple(Token(token) for token in dict.fromkeys(tokens[:LISTED_TOKENS]))
-    return str(Pattern((Clause(listed),)))
 
 
 def nearest_by(

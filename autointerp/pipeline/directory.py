@@ -32,12 +32,16 @@ def writing(run: Path) -> Iterator[None]:
         run.mkdir(parents=True, exist_ok=True)
         lock = (run / ".lock").open("w")
     except OSError as error:
-        raise AutointerpError(f"cannot write to {run}: {error.strerror}; set run.directory") from error
+        raise AutointerpError(
+            f"cannot write to {run}: {error.strerror}; set run.directory"
+        ) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise AutointerpError(f"another process is running in {run}; wait, or stop it") from None
+            raise AutointerpError(
+                f"another process is running in {run}; wait, or stop it"
+            ) from None
         yield
 
 

@@ -298,6 +298,9 @@ def unpack_outcomes(blob: bytes) -> list[Outcome]:
         fields = [field for field in kind if field != "place"]
         for place, *values in zip(kind["place"], *(kind[f] for f in fields), strict=True):
             placed[place] = _OUTCOMES[name](
-                **{f: tuple(v) if isinstance(v, list) else v for f, v in zip(fields, values, strict=True)}
+                **{
+                    f: tuple(v) if isinstance(v, list) else v
+                    for f, v in zip(fields, values, strict=True)
+                }
             )
     return [placed[place] for place in sorted(placed)]

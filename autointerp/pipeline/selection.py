@@ -27,9 +27,7 @@ def check_range(config: RunConfig, widths: Mapping[str, int]) -> None:
             )
 
 
-def choose(
-    config: RunConfig, firing_counts: Mapping[str, NDArray[np.int64]]
-) -> list[LatentId]:
+def choose(config: RunConfig, firing_counts: Mapping[str, NDArray[np.int64]]) -> list[LatentId]:
     """The latents that the configuration asks for, in order.
 
     ``alive:N`` is the head of one seeded random order of all latents that fired at least

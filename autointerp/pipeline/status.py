@@ -70,6 +70,6 @@ class StatusWriter:
         while not self._stop.wait(SECONDS_BETWEEN):
             try:
                 self.write()
-            except Exception as error:  # told by __exit__, in the thread that can act on it
+            except Exception as error:  # noqa: BLE001 – raised again by __exit__
                 self._error = error
                 return

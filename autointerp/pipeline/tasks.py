@@ -65,7 +65,7 @@ class ExplainTask:
             return await self.explainer.explain(shown, selection)
         except AutointerpError:
             raise
-        except Exception as error:  # one latent's failure is recorded, not the run's end
+        except Exception as error:  # noqa: BLE001 – recorded; the run goes on
             self.report("explain", latent, error)
             return Explanation(latent, "", self.name, status="failed", reason=_reason(error))
 
@@ -93,7 +93,9 @@ class ScoreTask:
     async def __call__(self, explanation: Explanation) -> list[Scored]:
         shown = evidence(self.store, explanation.latent)
         test = labelled_set(self.store, explanation.latent, "test", shown)
-        texts = {c.name: c.explanation for c in self.controls.get(explanation.latent, ())}
+        texts: dict[str, Explanation] = {
+            c.name: c.explanation for c in self.controls.get(explanation.latent, ())
+        }
         scored = []
         for scorer, name in self.missing(explanation):
             asked = texts.get(name, explanation)
@@ -122,7 +124,7 @@ class ScoreTask:
             score = await scorer.scorer.score(explanation, materials)
         except AutointerpError:
             raise
-        except Exception as error:  # as above
+        except Exception as error:  # noqa: BLE001 – recorded; the run goes on
             self.report(f"score {scorer.name}", materials.latent, error)
             score = _failed(scorer, materials.latent, error)
         cost = replace(score.cost, seconds=perf_counter() - started)

@@ -24,9 +24,8 @@ from autointerp.latents import AutointerpError
 
 Normalisation = Literal["none", "layer_norm", "constant_norm"]
 
-#: A dense block of tokens × latents has at most this many elements. On a CPU a small block is
-#: reused from cache, where a large one would be fetched as fresh pages each time.
-BLOCK_ELEMENTS = {"cpu": 2**22, "cuda": 2**25}
+#: A dense block of tokens × latents has at most this many elements.
+BLOCK_ELEMENTS = 2**25
 
 _EPSILON = 1e-5  # added to the standard deviation, outside the root
 
@@ -122,8 +121,10 @@ class GroupMax:
 
 
 def _nonzero(mask: Tensor, values: Tensor) -> SparseActivations:
-    rows, latents = mask.nonzero(as_tuple=True)
-    return SparseActivations(rows, latents.int(), values[rows, latents].float())
+    flat = mask.view(-1).nonzero().view(-1)  # cheaper than two coordinates a hit
+    rows = flat // mask.shape[1]
+    latents = (flat - rows * mask.shape[1]).int()
+    return SparseActivations(rows, latents, values.view(-1)[flat].float())
 
 
 @dataclass(frozen=True, eq=False)
@@ -299,8 +300,7 @@ class SparseCoder:
 
     def _blocks(self, x: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Pre-activations of a few tokens at a time; each block overwrites the one before."""
-        limit = BLOCK_ELEMENTS.get(x.device.type, BLOCK_ELEMENTS["cuda"])
-        size = max(1, min(len(x), limit // self.d_sae))
+        size = max(1, min(len(x), BLOCK_ELEMENTS // self.d_sae))
         buffer = torch.empty(size, self.d_sae, device=x.device, dtype=self.W_enc.dtype)
         for start in range(0, len(x), size):
             part = self._normalise(x[start : start + size])

@@ -42,7 +42,7 @@ class Batch(NamedTuple):
     states: dict[HookPoint, torch.Tensor]
 
 
-class _Stop(Exception):
+class _StopForward(BaseException):  # so that no `except Exception` on the way swallows it
     """Ends a forward pass once every hook has seen its tensor."""
 
 
@@ -121,7 +121,7 @@ class Subject:
 
     def encode_text(self, text: str) -> list[int]:
         """Token ids of a text, without special tokens."""
-        return self.encode_texts([text])[0].tolist()
+        return [int(i) for i in self.encode_texts([text])[0]]
 
     def encode_texts(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
         """Token ids of many texts, without special tokens."""
@@ -188,7 +188,7 @@ class Subject:
         try:
             with torch.inference_mode():
                 self.model(input_ids=ids.to(self.device), use_cache=False)
-        except _Stop:
+        except _StopForward:
             pass
         finally:
             for handle in handles:
@@ -206,7 +206,7 @@ class Subject:
         def keep(value: Any) -> None:
             states[hook] = value[0] if isinstance(value, tuple) else value
             if len(states) == len(wanted):
-                raise _Stop
+                raise _StopForward
 
         if hook.side == "output":
             return module.register_forward_hook(lambda _m, _a, output: keep(output))

@@ -53,7 +53,7 @@ def coder(d_in: int, width: int, activation: TopK | Threshold, seed: int) -> Spa
 
 def texts(count: int, seed: int = 0) -> list[str]:
     generator = np.random.default_rng(seed)
-    words = "def return self.value print for x in range import os class None\n ( ) : = + 12".split(" ")
+    words = ["def", "return", "self.value", "print", "for", "x", "in", "None\n", "(", ")", ":", "+"]
     return [
         " ".join(generator.choice(words, generator.integers(1, 120))) + f" # {seed} {i}"
         for i in range(count)
@@ -101,7 +101,9 @@ class Naive:
         geometry = Geometry.of(WINDOW, CONTEXT)
         self.firing: dict[int, list[float]] = defaultdict(list)
         # (latent, split) -> [(document, start, hash of the window, activations)]
-        self.windows: dict[tuple[int, int], list[tuple[int, int, int, np.ndarray]]] = defaultdict(list)
+        self.windows: dict[tuple[int, int], list[tuple[int, int, int, np.ndarray]]] = defaultdict(
+            list
+        )
         self.heads: list[int] = []
         self.hashes: dict[tuple[int, int], int] = {}
         for number, text in enumerate(documents):
@@ -182,7 +184,9 @@ def test_background_is_the_lowest_hashes_with_every_active_latent(
     found = set()
     for split in SPLITS:
         background = store.background(split)
-        addresses = list(zip(background.documents.tolist(), background.starts.tolist(), strict=True))
+        addresses = list(
+            zip(background.documents.tolist(), background.starts.tolist(), strict=True)
+        )
         found |= set(addresses)
         for latent in range(store.coders[name].width):
             active = {w[:2]: w[3].max() for w in truth.windows[latent, SPLITS.index(split)]}
@@ -235,9 +239,7 @@ def test_rows_cover_a_document_and_never_cut_a_window(
         assert geometry.row_start(head, start) == row[0]
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 50)), max_size=200), st.integers(1, 9)
-)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 50)), max_size=200), st.integers(1, 9))
 def test_reservoir_keeps_the_smallest_keys(candidates: list[tuple[int, int]], keep: int) -> None:
     reservoir = Reservoir(5, keep)
     for low in range(0, len(candidates), 17):
@@ -321,7 +323,7 @@ def test_merging_equals_one_harvest(
             np.testing.assert_allclose(one.maxima, two.maxima, rtol=1e-3)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for a signal that ends the process."""
 
 
@@ -341,7 +343,7 @@ def test_a_pass_that_was_cut_short_continues_to_the_same_store(
         nonlocal calls
         calls += 1
         if calls > after:
-            raise Killed
+            raise KilledError
 
     def begin(progress: object = None) -> ExampleStore:
         return collect(
@@ -349,7 +351,7 @@ def test_a_pass_that_was_cut_short_continues_to_the_same_store(
             texts=iter(TEXTS), force=True, checkpoint_seconds=0,
         )  # fmt: skip
 
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         begin(stop)
     with pytest.raises(AutointerpError, match="no finished examples"):
         ExampleStore.open(tmp_path / "cut")
@@ -407,7 +409,8 @@ def test_a_coder_that_explains_less_than_nothing_is_refused(
         collect(subject, bad, CORPUS, OPTIONS, tmp_path / "a", texts=iter(TEXTS))
     forced = collect(subject, bad, CORPUS, OPTIONS, tmp_path / "b", texts=iter(TEXTS), force=True)
     explained = forced.coders["bad"].variance_explained
-    assert explained is not None and explained < 0
+    assert explained is not None
+    assert explained < 0
 
 
 def test_a_coder_of_another_width_is_refused(subject: Subject, tmp_path: Path) -> None:

@@ -1,0 +1,7 @@
+"""``python -m autointerp``."""
+
+import sys
+
+from autointerp.cli import main
+
+sys.exit(main())

@@ -1,0 +1,110 @@
+"""The results file: what goes in comes out, and settings are held."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autointerp.latents import (
+    AutointerpError,
+    Choice,
+    Cost,
+    Explanation,
+    Failure,
+    Label,
+    LatentId,
+    Metric,
+    Number,
+    Outcome,
+    Score,
+    Values,
+)
+from autointerp.pipeline.results import Results, Scored, pack_outcomes, unpack_outcomes
+
+LATENT = LatentId("layers.1", 3)
+_source = st.sampled_from(["activating", "random"])
+_decile = st.none() | st.integers(0, 9)
+_real = st.floats(allow_nan=False, allow_infinity=False)
+_reals = st.lists(_real).map(tuple)
+OUTCOMES: st.SearchStrategy[Outcome] = st.one_of(
+    st.builds(Label, st.booleans(), st.booleans(), st.none() | _real, _source, _decile),
+    st.builds(Choice, st.integers(2, 9), st.integers(0, 8), st.integers(0, 8), _source, _decile),
+    st.builds(Values, _reals, _reals, _source, _decile),
+    st.builds(Number, _real, _source, _decile),
+    st.builds(Failure, st.text(), _source, _decile),
+)
+
+
+@given(st.lists(OUTCOMES, max_size=30))
+def test_outcomes_survive_packing_in_order(outcomes: list[Outcome]) -> None:
+    assert unpack_outcomes(pack_outcomes(outcomes)) == outcomes
+
+
+def test_packed_outcomes_are_compact() -> None:
+    labels = [Label(i % 2 == 0, i % 3 == 0, None, "random", i % 10) for i in range(200)]
+    assert len(pack_outcomes(labels)) < 600
+
+
+def score(value: float = 0.8, status: str = "scored") -> Score:
+    return Score(
+        latent=LATENT,
+        explanation=f"{LATENT}:input:pattern",
+        scorer="detection",
+        judge="pattern",
+        headline="balanced_accuracy",
+        chance=0.5,
+        metrics={"balanced_accuracy": Metric(value, 0.7, 0.9, 100)},
+        outcomes=[Label(True, False, 0.25, "activating", 4)],
+        status=status,  # type: ignore[arg-type]
+        details={"dropped": 2},
+    )
+
+
+def test_rows_come_back_equal(tmp_path: Path) -> None:
+    explanation = Explanation(LATENT, '"a", "b"', "pattern", components=("x",), cost=Cost(1, 2))
+    with Results.open(tmp_path / "r.sqlite") as results:
+        results.put_explanation(explanation)
+        results.put_scores([Scored(score()), Scored(score(0.5), "shuffled")])
+    with Results.read(tmp_path / "r.sqlite") as results:
+        assert results.explanations() == [explanation]
+        assert results.explanations("other") == []
+        assert list(results.scores("detection", LATENT, outcomes=True)) == [
+            Scored(score()),
+            Scored(score(0.5), "shuffled"),
+        ]
+        assert [s.score.outcomes for s in results.scores()] == [(), ()]
+
+
+def test_failed_scores_are_not_done(tmp_path: Path) -> None:
+    with Results.open(tmp_path / "r.sqlite") as results:
+        results.put_scores([Scored(score(status="failed"))])
+        assert results.score_keys() == set()
+        results.put_scores([Scored(score())])
+        assert len(results.score_keys()) == len(list(results.scores())) == 1
+
+
+def test_settings_join_but_never_change_once_there_are_rows(tmp_path: Path) -> None:
+    with Results.open(tmp_path / "r.sqlite") as results:
+        results.hold_settings({"run.seed": 0, "wrong": 1})
+        results.hold_settings({"run.seed": 1})  # no rows yet
+        assert results.settings() == {"run.seed": 1}
+        results.put_explanation(Explanation(LATENT, "x", "pattern"))
+        results.hold_settings({"run.seed": 1, "scorers.fuzzing.n": 5})
+        with pytest.raises(AutointerpError, match=r"run\.seed = 1, and .* says 2"):
+            results.hold_settings({"run.seed": 2})
+        assert results.settings() == {"run.seed": 1, "scorers.fuzzing.n": 5}
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(AutointerpError, match="no results"):
+        Results.read(tmp_path / "absent.sqlite")
+    (tmp_path / "text.sqlite").write_text("not a database, though long enough to look at" * 9)
+    with pytest.raises(AutointerpError, match="not a results file"):
+        Results.read(tmp_path / "text.sqlite")
+    with Results.open(tmp_path / "old.sqlite") as results:
+        results._connection.execute("UPDATE meta SET value = '99'")
+    with pytest.raises(AutointerpError, match="schema version 99"):
+        Results.open(tmp_path / "old.sqlite")

@@ -1,0 +1,57 @@
+"""A run that is killed again and again ends as one that was left alone."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from autointerp.latents import Cost, Explanation
+from autointerp.pipeline.results import Results, Scored
+
+KILLS = 10
+SETTINGS = ("corpus.tokens=60000", "latents.layers.1=alive:6", "latents.layers.2=alive:6")
+
+
+def start(run: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "autointerp", "run", "--json", "--run", str(run), *SETTINGS]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def finish(run: Path) -> None:
+    process = start(run)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors.decode()
+
+
+def contents(run: Path) -> tuple[list[Explanation], list[Scored]]:
+    """All rows, less what they cost."""
+    with Results.read(run / "results.sqlite") as results:
+        explanations = [replace(e, cost=Cost()) for e in results.explanations()]
+        scores = [
+            replace(s, score=replace(s.score, cost=Cost())) for s in results.scores(outcomes=True)
+        ]
+    return explanations, scores
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_killed_ten_times_equals_one_left_alone(tmp_path: Path) -> None:
+    moments = random.Random(0)
+    for _ in range(KILLS):
+        process = start(tmp_path / "killed")
+        try:
+            process.wait(timeout=moments.uniform(0.5, 9))
+        except subprocess.TimeoutExpired:
+            process.kill()
+        process.communicate()
+    finish(tmp_path / "killed")
+    finish(tmp_path / "alone")
+    explanations, scores = contents(tmp_path / "alone")
+    assert len(explanations) == 12
+    assert {s.control for s in scores} >= {"", "shuffled", "empty"}
+    assert contents(tmp_path / "killed") == (explanations, scores)

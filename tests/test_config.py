@@ -1,0 +1,103 @@
+"""The configuration file: defaults, overrides, and one line for every mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from autointerp.config import RunConfig, load_config, parse_latents
+from autointerp.latents import AutointerpError
+
+
+def test_the_default_is_the_demo() -> None:
+    config = RunConfig()
+    assert config.subject.model == "demo"
+    assert set(config.subject.coders) == {"layers.1", "layers.2"}
+    assert config.latents == {"layers.1": "alive:40", "layers.2": "alive:40"}
+    assert config.explainer["kind"] == "pattern"
+    assert [s["kind"] for s in config.scorers] == ["detection"]
+    assert config.scorers[0]["judge"]["kind"] == "pattern"
+
+
+def test_the_resolved_file_reads_back_equal(tmp_path: Path) -> None:
+    config = load_config(overrides=["corpus.tokens=5_000", "run.seed=3"])
+    path = tmp_path / "config.yaml"
+    path.write_text(config.to_yaml())
+    assert load_config(path) == config
+
+
+def test_overrides_change_only_what_they_name() -> None:
+    config = load_config(
+        overrides=[
+            "latents.layers.1=alive:6",
+            "subject.coders.layers.2.hook=model.layers.2",
+            "subject.coders.mlp=somewhere",
+            "examples.splits={explain: 0.5, select: 0.25, test: 0.25}",
+        ]
+    )
+    assert config.latents["layers.1"] == "alive:6"
+    assert config.latents["layers.2"] == "alive:40"
+    assert config.subject.coders["layers.2"].hook == "model.layers.2"
+    assert config.subject.coders["layers.2"].path == "demo"
+    assert config.subject.coders["mlp"].path == "somewhere"
+    assert config.examples.splits.explain == 0.5
+
+
+def test_it_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        RunConfig().run.seed = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("corpus.token=5", "unknown key 'corpus.token'; did you mean 'tokens'?"),
+        ("corpsu.tokens=5", "did you mean 'corpus'?"),
+        ("subject.coders.layers.1={path: demo, hok: x}", "did you mean 'hook'?"),
+        ("examples.explain.tops=5", "did you mean 'top'?"),
+        ("explainer.kind=patern", "did you mean 'pattern'?"),
+        ("explainer.max_word=9", "did you mean 'max_words'?"),
+        ("scorers=[{kind: detektion}]", "did you mean 'detection'?"),
+        ("scorers.0.nonsense=1", "nonsense"),
+        ("scorers.7.kind=detection", "count from 0"),
+        ("latents.layers.9=all", "no such coder"),
+        ("latents.layers.1=some", "names no latents"),
+        ("subject.dtype=float8", "subject.dtype"),
+        ("subject.model=gpt2", "give coders too"),
+        ("corpus.tokens=0", "corpus.tokens"),
+        ("nothing", "is not an override"),
+        ("run.seed=[", "run.seed"),
+    ],
+)
+def test_mistakes_take_one_line(override: str, expected: str) -> None:
+    with pytest.raises(AutointerpError) as caught:
+        load_config(overrides=[override])
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1\n- 2\n", "just text"])
+def test_files_that_are_no_configuration(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(AutointerpError, match=r"c\.yaml"):
+        load_config(path)
+
+
+def test_an_absent_file(tmp_path: Path) -> None:
+    with pytest.raises(AutointerpError, match="no configuration file"):
+        load_config(tmp_path / "absent.yaml")
+
+
+@given(st.sets(st.integers(0, 500), min_size=1))
+def test_indices_in_any_form_are_the_same_latents(indices: set[int]) -> None:
+    expected = tuple(sorted(indices))
+    assert parse_latents(list(indices), "x").indices == expected
+    assert parse_latents(", ".join(map(str, indices)), "x").indices == expected
+    assert parse_latents(f"{expected[0]}-{expected[-1]}", "x").indices == tuple(
+        range(expected[0], expected[-1] + 1)
+    )

@@ -23,7 +23,8 @@ _SQLITE_DISK = ("disk is full", "readonly database", "unable to open", "disk I/O
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 with failures, 2 bad input, 130."""
     arguments = _parser().parse_args(argv)
-    if arguments.command is _status:  # starts in no time: nothing else is imported
+    status: bool = arguments.command is _status
+    if status:  # before any import that takes time
         return _status(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     return _guarded(arguments)
@@ -179,7 +180,7 @@ def _stages(
     """Run stages in a session, print what came of them, and tell failures by the exit code."""
     from rich.console import Console
 
-    from autointerp.pipeline.breaker import Stopped
+    from autointerp.pipeline.breaker import StoppedError
     from autointerp.pipeline.run import session
     from autointerp.pipeline.summary import failures
     from autointerp.report import console
@@ -193,7 +194,7 @@ def _stages(
         try:
             stages(s)
             s.enter("done")
-        except Stopped as reason:
+        except StoppedError as reason:
             stopped = str(reason)
             s.enter("stopped")
             s.log.event("breaker", reason=stopped)

@@ -159,8 +159,12 @@ class RunConfig(Section):
     corpus: CorpusSection = CorpusSection()
     examples: ExamplesSection = ExamplesSection()
     latents: dict[str, str | list[int]] = Field(default_factory=dict)
-    explainer: dict[str, Any] = Field(default_factory=lambda: {"kind": "pattern"})
-    scorers: list[dict[str, Any]] = Field(default_factory=lambda: [{"kind": "detection"}])
+    explainer: dict[str, Any] = Field(
+        default_factory=lambda: {"kind": "pattern"}, validate_default=True
+    )
+    scorers: list[dict[str, Any]] = Field(
+        default_factory=lambda: [{"kind": "detection"}], validate_default=True
+    )
     engine: EngineSection = EngineSection()
 
     @model_validator(mode="before")

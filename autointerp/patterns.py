@@ -236,7 +236,7 @@ class _Parser:
         rest = self.text[self.at : self.at + 20]
         return AutointerpError(
             f"not a pattern: expected {expected} at character {self.at} (before {rest!r}) "
-            f"of {self.text[:80]!r}; write one as in: \"for\" after newlines"
+            f'of {self.text[:80]!r}; write one as in: "for" after newlines'
         )
 
     def quoted(self) -> str:
@@ -309,11 +309,15 @@ class Lexicon:
             self._ids.setdefault(text, []).append(index)
         self._masks: dict[Atom, Mask] = {}
 
+    def ids(self, text: str) -> list[int]:
+        """The ids of all tokens of this text."""
+        return self._ids.get(text, [])
+
     def mask(self, atom: Atom) -> Mask:
         """[vocabulary + 1] whether the atom accepts each token."""
         if isinstance(atom, Token):
             mask = np.zeros(len(self.vocabulary) + 1, dtype=bool)
-            mask[self._ids.get(atom.text, [])] = True
+            mask[self.ids(atom.text)] = True
             return mask
         if atom not in self._masks:
             accepted = [atom.accepts(text) for text in self.vocabulary]
@@ -346,7 +350,8 @@ class Windows:
     ) -> None:
         self.lexicon = lexicon
         self.left = left_ids.shape[1]
-        self.ids = np.concatenate([left_ids, token_ids], axis=1)  # −1 reads the last entry
+        # −1 reads a lexicon's last entry; numpy looks up fastest by its own index type.
+        self.ids = np.concatenate([left_ids, token_ids], axis=1).astype(np.intp)
         self._places = cache(self._place)
 
     def matches(self, pattern: Pattern) -> Mask:
@@ -373,14 +378,17 @@ class Windows:
         """[n, left + window] where the condition holds."""
         if not condition.atoms:
             return self._places(condition.kind)
-        found = self.atoms(condition.atoms)
-        if condition.kind == "after":
+        return self.standing(condition.kind, self.atoms(condition.atoms))
+
+    def standing(self, kind: Kind, found: Mask) -> Mask:
+        """[n, left + window] what stands so to ``found`` [n, left + window]."""
+        if kind == "after":
             return _shifted(found, 1)
-        if condition.kind == "two tokens after":
+        if kind == "two tokens after":
             return _shifted(found, 2)
-        if condition.kind == "before":
+        if kind == "before":
             return _shifted(found, -1)
-        if condition.kind == "somewhere after":
+        if kind == "somewhere after":
             return _shifted(np.logical_or.accumulate(found, axis=1), 1)
         return self._on_line_after(found)
 
@@ -397,7 +405,9 @@ class Windows:
             last = self.lexicon.where("last", lambda text: _word_character(text[-1:]))
             return np.asarray(first[self.ids] & _shifted(last[self.ids], 1))
         solid = real & ~self.atoms([Class("indentation")])
-        ends = self.lexicon.where("ends line", lambda t: "\n" in t and not t[t.rfind("\n") :].strip())
+        ends = self.lexicon.where(
+            "ends line", lambda t: "\n" in t and not t[t.rfind("\n") :].strip()
+        )
         # The start of the text starts a line too: then neither has a last position.
         at_start = _last(ends[self.ids]) == _last(solid)
         return real & _shifted(at_start, 1, fill=True)

@@ -32,8 +32,9 @@ from autointerp.patterns import (
     parse,
 )
 
-NASTY = ['"', "\\", '\\"', "\n", "\n    ", " ", "", ",", ", ", "; or ", " unless after ", "␣", "🦎",
-         "\u2028", "\x1c", "\u00a0", "\U000e0001", "nothing", "\\u2423", "é", "�", "' '"]  # fmt: skip
+NASTY = ['"', "\\", '\\"', "\n", "\n    ", " ", "", ",", ", ", "; or ", " unless after ", "␣",
+         "🦎", "\u2028", "\x1c", "\u00a0", "\U000e0001",
+         "nothing", "\\u2423", "é", "�", "' '"]  # fmt: skip
 texts = st.one_of(st.sampled_from(NASTY), st.text(max_size=6))
 atoms: st.SearchStrategy[Atom] = st.one_of(
     st.builds(Token, texts),

@@ -337,7 +337,7 @@ class _Harvest:
             if explained is not None and explained < 0:
                 raise AutointerpError(
                     f"coder {name} explains {explained:.2f} of the variance at {attached.hook},"
-                    " less than nothing: probably the wrong hook or model; set its hook, or use --force"
+                    " less than nothing: probably the wrong hook or model; set its hook or --force"
                 )
 
 

@@ -66,4 +66,5 @@ def _companions(together: sparse.csc_array, latent: int) -> NDArray[np.int64]:
     counts = np.maximum(np.diff(together.indptr), 1)
     closeness = shared / np.sqrt(counts)
     best: NDArray[np.int64] = np.argsort(-closeness, kind="stable")[:EACH]
-    return best[closeness[best] > 0]
+    kept: NDArray[np.int64] = best[closeness[best] > 0]
+    return kept

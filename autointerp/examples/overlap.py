@@ -149,21 +149,28 @@ class Shown:
         enough = 2 * known.sum(1) >= candidates.sizes
         close = np.flatnonzero(enough & ~repeats)
         if len(close):
-            repeats[close] = self._near_duplicates(candidates, close)
+            repeats[close] = self._near_duplicates(
+                candidates.grams[close], known[close], candidates.sizes[close]
+            )
         return repeats
 
-    def _near_duplicates(self, candidates: Candidates, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
-        """Whether a shown window has a Jaccard index of at least one half with each row."""
+    def _near_duplicates(
+        self, grams: Hashes, known: NDArray[np.bool_], sizes: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Which windows have a Jaccard index of at least one half with a shown one.
+
+        ``grams`` [n, g]; ``known`` marks those that may be in a shown window; ``sizes`` [n]
+        counts the distinct ones of each window.
+        """
         packed = self._packed
-        at, columns = np.nonzero(candidates.distinct[rows])
-        grams = candidates.grams[rows[at], columns] & ~self._low_bits
+        at = np.nonzero(known)[0]
+        grams = grams[known] & ~self._low_bits
         low = np.searchsorted(packed, grams)
         matches = np.searchsorted(packed, grams | self._low_bits, side="right") - low
         places = np.arange(matches.sum()) + np.repeat(low - np.cumsum(matches) + matches, matches)
         windows = (packed[places] & self._low_bits).astype(np.int64)
         pairs = np.repeat(at, matches) * self.count + windows
-        common = np.bincount(pairs, minlength=len(rows) * self.count).reshape(len(rows), -1)
-        sizes = candidates.sizes[rows]
+        common = np.bincount(pairs, minlength=len(sizes) * self.count).reshape(len(sizes), -1)
         # |A ∩ B| ≥ ½ |A ∪ B|, and |A ∪ B| = |A| + |B| − |A ∩ B|
         near: NDArray[np.bool_] = np.any(3 * common >= sizes[:, None] + self._sizes, axis=1)
         return near

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 EMPTY = np.uint32(2**32 - 1)
+COUNT_BITS = 8  # a place in the pair log is packed as offset << 8 | number of pairs
 BLOCK = 2**18  # slots handled at once while compacting
 
 
@@ -41,8 +42,9 @@ class Entries:
 class Reservoir:
     """The K smallest keys of each owner; equal keys are kept in the order they came.
 
-    A slot takes 4 bytes of key, 4 of window, and with ``detailed`` 4 of maximum and 8 of
-    activations: 20 in all. Candidates wait in a buffer of about four an owner.
+    A slot takes 4 bytes of key, 4 of window, and with ``detailed`` 4 of maximum and 5 of
+    activations (a place in the pair log, split in two): 17 in all. Candidates wait in a buffer
+    of about four an owner.
     """
 
     def __init__(self, owners: int, keep: int, detailed: bool = True) -> None:
@@ -51,7 +53,8 @@ class Reservoir:
         self.keys = np.full(shape, EMPTY, np.uint32)
         self.windows = np.zeros(shape, np.uint32)
         self.maxima = np.zeros(shape if detailed else 0, np.float32)
-        self.pairs = np.zeros(shape if detailed else 0, np.int64)
+        self.offsets = np.zeros(shape if detailed else 0, np.uint32)
+        self.lengths = np.zeros(shape if detailed else 0, np.uint8)
         # An entry enters only with a key below its owner's threshold.
         self.threshold = np.full(owners, EMPTY if keep else 0, np.uint32)
         self._waiting: list[Entries] = []
@@ -100,7 +103,11 @@ class Reservoir:
         self.threshold[owners] = self.keys[owners, -1]
         columns: list[tuple[NDArray[Any], NDArray[Any]]] = [(self.windows, waiting.windows)]
         if self.detailed:
-            columns += [(self.maxima, waiting.maxima), (self.pairs, waiting.pairs)]
+            columns += [
+                (self.maxima, waiting.maxima),
+                (self.offsets, (waiting.pairs >> COUNT_BITS).astype(np.uint32)),
+                (self.lengths, (waiting.pairs & 255).astype(np.uint8)),
+            ]
         for kept, new in columns:
             kept[owners] = np.concatenate([kept[owners].ravel(), new])[order]
 
@@ -118,11 +125,20 @@ class Reservoir:
             self.keys[at],
             self.windows[at],
             self.maxima[at] if self.detailed else empty.astype(np.float32),
-            self.pairs[at] if self.detailed else empty.astype(np.int64),
+            self.packed(at) if self.detailed else empty.astype(np.int64),
         )
+
+    def packed(self, at: Any) -> NDArray[np.int64]:
+        """Where the activations of slots lie, as offset << 8 | number of pairs."""
+        offsets = self.offsets[at].astype(np.int64)
+        return np.asarray(offsets << COUNT_BITS | self.lengths[at], np.int64)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The arrays that a checkpoint holds."""
         self.compact()
         arrays = {"keys": self.keys, "windows": self.windows, "threshold": self.threshold}
-        return arrays | ({"maxima": self.maxima, "pairs": self.pairs} if self.detailed else {})
+        return arrays | (
+            {"maxima": self.maxima, "offsets": self.offsets, "lengths": self.lengths}
+            if self.detailed
+            else {}
+        )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from autointerp.examples.documents import TokenLog, mix, ranges
 from autointerp.examples.quality import Quality, variance_explained
-from autointerp.examples.reservoir import Entries, Reservoir
+from autointerp.examples.reservoir import EMPTY, Entries, Reservoir
 from autointerp.examples.store import GROUPS, MARKER, VERSION, ExampleStore
 from autointerp.examples.tally import (
     BACKGROUND,
@@ -344,8 +344,7 @@ def write_json(path: Path, content: Any) -> None:
 def _write_entries(folder: Path, tally: CoderTally, total: int) -> None:
     """Write kept windows latent by latent, group by group, each group by key."""
     pairs = tally.log.read()
-    lengths = [spans(r.pairs[r.keys < 2**32 - 1])[0].sum() for r in tally.reservoirs]
-    live = int(sum(lengths))
+    live = sum(int(r.lengths[r.keys < EMPTY].sum(dtype=np.int64)) for r in tally.reservoirs)
     shapes = {
         "entry_keys": (np.uint32, total),
         "entry_windows": (np.uint32, total),

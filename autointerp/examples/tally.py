@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autointerp.examples.documents import Hash, ranges, splitmix64
-from autointerp.examples.reservoir import Entries, Reservoir
+from autointerp.examples.reservoir import COUNT_BITS, EMPTY, Entries, Reservoir
 from autointerp.examples.store import GROUPS
-from autointerp.latents import SPLITS
+from autointerp.latents import SPLITS, AutointerpError
 
 PAIR = np.dtype([("position", "u1"), ("value", "<f4")])
-COUNT_BITS = 8  # a place in the pair log is packed as offset << 8 | number of pairs
 OWNERS_AT_ONCE = 1024
 SMALLEST_REWRITE = 2**22  # pairs
 
@@ -60,6 +59,10 @@ class PairLog:
         pairs = np.empty(len(positions), PAIR)
         pairs["position"], pairs["value"] = positions, values
         self._file.write(pairs.tobytes())
+        if self.length + len(pairs) >= 2**32:
+            raise AutointerpError(
+                f"{self.path} holds too many activations; collect fewer coders or windows a latent"
+            )
         ends = np.cumsum(counts) + self.length
         self.length += len(pairs)
         return (ends - counts) << COUNT_BITS | counts
@@ -195,10 +198,11 @@ class CoderTally:
         pairs, log = self.log.read(), PairLog(path)
         for reservoir in self.reservoirs:
             for low in range(0, self.width, OWNERS_AT_ONCE):
-                block = reservoir.pairs[low : low + OWNERS_AT_ONCE]
-                live = reservoir.keys[low : low + OWNERS_AT_ONCE] < 2**32 - 1
-                counts, at = spans(block[live])
-                block[live] = log.append(pairs["position"][at], pairs["value"][at], counts)
+                block = slice(low, low + OWNERS_AT_ONCE)
+                live = reservoir.keys[block] < EMPTY
+                counts, at = spans(reservoir.packed(block)[live])
+                places = log.append(pairs["position"][at], pairs["value"][at], counts)
+                reservoir.offsets[block][live] = (places >> COUNT_BITS).astype(np.uint32)
         self.log.close()
         self.log, self._live_pairs = log, log.length
 

@@ -14,8 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autointerp.patterns import (
-    MAX_WORDS,
-    NOTHING,
     Atom,
     Class,
     Clause,
@@ -45,6 +43,7 @@ CONTEXT_TOKENS: dict[Kind, int] = {
     "somewhere after": 12,
 }
 KEPT_PAIRS = 400
+CAUTION = 3.0
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,9 @@ class Settings:
     """``word_price`` is what a word must gain; ``elsewhere`` what a match that does not fire
     is worth in an active window."""
 
-    word_price: float = 0.0015
-    elsewhere: float = 0.6
-    max_words: int = MAX_WORDS
+    word_price: float
+    elsewhere: float
+    max_words: int
 
 
 class Bank:
@@ -64,16 +63,30 @@ class Bank:
         self.windows = windows
         self.n = len(windows.ids)
         self._bits: dict[Atom | Condition, Bits] = {}
+        self._order = np.argsort(windows.ids, axis=None, kind="stable")
+        self._sorted = windows.ids.ravel()[self._order]
 
     def bits(self, feature: Atom | Condition) -> Bits:
         """[n, words] the positions of an atom or of a condition, packed."""
         if feature not in self._bits:
-            if isinstance(feature, Condition):
-                mask = self.windows.condition(feature)
+            if not isinstance(feature, Condition):
+                mask = self._found(feature)
+            elif feature.atoms:
+                mask = self.windows.standing(feature.kind, self._found(feature.atoms[0]))
             else:
-                mask = self.windows.atoms([feature])
+                mask = self.windows.condition(feature)
             self._bits[feature] = packed(mask[:, self.windows.left :])
         return self._bits[feature]
+
+    def _found(self, atom: Atom) -> Mask:
+        """[n, left + window] where the atom is: a token's places are looked up, not sought."""
+        if not isinstance(atom, Token):
+            return self.windows.atoms([atom])
+        mask = np.zeros(self.windows.ids.shape, dtype=bool)
+        for token_id in self.windows.lexicon.ids(atom.text):
+            low, high = np.searchsorted(self._sorted, [token_id, token_id + 1])
+            mask.ravel()[self._order[low:high]] = True
+        return mask
 
     def stack(self, features: Sequence[Atom | Condition]) -> Bits:
         """[features, n, words]"""
@@ -245,17 +258,20 @@ def _joined(one: tuple[Atom, ...], other: tuple[Atom, ...]) -> tuple[Atom, ...]:
     return one + tuple(atom for atom in other if atom not in one)
 
 
-def cover(candidates: Candidates, settings: Settings) -> list[list[Clause]]:
-    """Growing lists of clauses: each adds the candidate that gains most for its words."""
-    words = np.array([Pattern((clause,)).words + 1 for clause in candidates.clauses])
+def cover(candidates: Candidates, settings: Settings, caution: float = 1.0) -> list[list[Clause]]:
+    """Growing lists of clauses: each adds the candidate that gains most for its words.
+
+    ``caution`` multiplies the cost of an inactive window that is hit.
+    """
+    prices = _Prices(candidates.clauses)
     gained = np.zeros(candidates.credit.shape[1], dtype=np.float32)
     spared = np.ones(candidates.false.shape[1], dtype=np.float32)
     chosen: list[Clause] = []
     path: list[list[Clause]] = []
     while True:
         gain = np.maximum(candidates.credit - gained, 0).mean(axis=1)
-        gain -= candidates.false @ spared / len(spared)
-        worth = gain - settings.word_price * words
+        gain -= caution * (candidates.false @ spared) / max(len(spared), 1)
+        worth = gain - settings.word_price * prices.words
         best = int(worth.argmax())
         grown = [*chosen, candidates.clauses[best]]
         if worth[best] <= 0 or merged(grown).words > settings.max_words:
@@ -264,25 +280,47 @@ def cover(candidates: Candidates, settings: Settings) -> list[list[Clause]]:
         path.append(chosen)
         gained = np.maximum(gained, candidates.credit[best])
         spared = spared * (1 - candidates.false[best])
-        _discount(words, candidates.clauses, chosen[-1])
+        prices.choose(chosen[-1])
 
 
-def _discount(words: NDArray[np.int64], clauses: Sequence[Clause], chosen: Clause) -> None:
-    """A candidate that joins the chosen clause costs one word only."""
-    for index, clause in enumerate(clauses):
-        if words[index] > 1 and _union(chosen, clause) is not None:
-            words[index] = len(str(clause.match[0] if clause.conditions == chosen.conditions
-                                   else clause.conditions[0].atoms[0]).split())
+class _Prices:
+    """What each candidate adds to the text in words, given what was chosen."""
+
+    def __init__(self, clauses: Sequence[Clause]) -> None:
+        self.words = np.array([Pattern((clause,)).words + 1 for clause in clauses])
+        self._shapes: dict[object, list[tuple[int, int]]] = {}
+        for index, clause in enumerate(clauses):
+            for shape, grown in _shapes(clause):
+                self._shapes.setdefault(shape, []).append((index, len(str(grown).split())))
+
+    def choose(self, chosen: Clause) -> None:
+        """What joins the chosen clause costs only the atom that it adds."""
+        for shape, _ in _shapes(chosen):
+            for index, words in self._shapes.pop(shape, []):
+                self.words[index] = min(words, self.words[index])
 
 
-def proposals(material: Material, settings: Settings) -> list[Pattern]:
-    """Patterns of every size, from tokens alone and from all candidates; ``NOTHING`` first."""
+def _shapes(clause: Clause) -> list[tuple[object, Atom]]:
+    """What a candidate must share with another for ``_union``, and the atom that then grows."""
+    shapes: list[tuple[object, Atom]] = [(clause.conditions, clause.match[0])]
+    for condition in clause.conditions:
+        if condition.atoms:
+            shapes.append(((clause.match, condition.kind), condition.atoms[0]))
+    return shapes
+
+
+def proposals(material: Material, settings: Settings) -> list[list[Clause]]:
+    """Covers of every size, the empty one first.
+
+    Tokens alone overfit least; a cautious cover builds a rule of narrow clauses where a greedy
+    one starts with a wide clause that it cannot take back.
+    """
     tokens = single_candidates(material, settings, classes=False)
-    everything = single_candidates(material, settings, classes=True) + paired_candidates(
-        material, settings
-    )
-    found = [NOTHING]
-    for candidates in (tokens, everything):
+    singles = single_candidates(material, settings, classes=True)
+    pairs = paired_candidates(material, settings)
+    found: list[list[Clause]] = [[]]
+    everything = singles + pairs
+    for candidates, caution in ((tokens, 1.0), (everything, 1.0), (everything, CAUTION)):
         if candidates.clauses:
-            found += [merged(clauses) for clauses in cover(candidates, settings)]
+            found += cover(candidates, settings, caution)
     return found

@@ -17,6 +17,7 @@ from autointerp.explainers.induction import (
     Positives,
     Settings,
     firing_contexts,
+    merged,
     packed,
     proposals,
 )
@@ -27,7 +28,6 @@ from autointerp.latents import (
     Evidence,
     Example,
     Explanation,
-    Item,
     LabelledSet,
 )
 from autointerp.patterns import (
@@ -49,16 +49,14 @@ EXCEPTION_SIZES = (1, 2, 4, 8)
 class PatternOptions(Options):
     """How a pattern's size is chosen.
 
-    ``word_price`` is the balanced accuracy that a word must gain, ``tolerance`` how much of it
-    is given up on SELECT for fewer words, ``hard_share`` the weight of token-matched and
-    neighbour windows among the negatives, ``elsewhere`` what a match at a token that does not
-    fire is worth in an active window. ``max_words`` bounds the text.
+    ``word_price`` is the balanced accuracy that a word must gain, ``hard_share`` the weight of
+    token-matched and neighbour windows among the negatives, ``elsewhere`` what a match at a
+    token that does not fire is worth in an active window. ``max_words`` bounds the text.
     """
 
     word_price: float = 0.0015
-    tolerance: float = 0.01
     hard_share: float = 0.15
-    elsewhere: float = 0.6
+    elsewhere: float = 0.3
     max_words: int = MAX_WORDS
 
 
@@ -76,6 +74,16 @@ class _Trial:
     def value(self, pattern: Pattern) -> float:
         """Balanced accuracy."""
         return 0.5 + float(self.weights @ self.windows.matches(pattern).any(axis=1))
+
+    def values(self, covers: Sequence[Sequence[Clause]]) -> list[float]:
+        """Balanced accuracies of many either-ors of the same clauses, each matched once."""
+        clauses = {clause for cover in covers for clause in cover}
+        hits = {c: self.windows.matches(Pattern((c,))).any(axis=1) for c in clauses}
+        none = np.zeros(len(self.weights), dtype=bool)
+        return [
+            0.5 + float(self.weights @ np.logical_or.reduce([none, *(hits[c] for c in cover)]))
+            for cover in covers
+        ]
 
 
 @explainers.register("pattern", PatternOptions)
@@ -116,7 +124,7 @@ class PatternExplainer:
         material = _material(evidence, shown, bank)
         explain = self._explain_trial(evidence, material)
         select = self._select_trial(selection, bank.windows.lexicon) or explain
-        chosen = self._smallest_good(proposals(material, settings), select)
+        chosen = self._best(proposals(material, settings), select)
         chosen = self._with_exceptions(chosen, explain, select)
         return chosen, select.value(chosen)
 
@@ -134,7 +142,8 @@ class PatternExplainer:
         rows = material.negatives.rows
         background = evidence.background
         matched = evidence.token_matched
-        parts = [(active.ids[:, active.left :], active.ids[:, : active.left])]
+        ids = active.ids.astype(np.int32)
+        parts = [(ids[:, active.left :], ids[:, : active.left])]
         parts += [(background.token_ids[rows], background.left_ids[rows])]
         parts += [stacked(matched)] if matched else []
         windows = _joined(active.lexicon, parts)
@@ -157,11 +166,12 @@ class PatternExplainer:
         shares = {"activating": 1.0, "random": hard - 1.0, "hard": -hard}
         return np.array([0.5 * shares[group] / counts[group] for group in groups])
 
-    def _smallest_good(self, patterns: Sequence[Pattern], trial: _Trial) -> Pattern:
-        values = [trial.value(p) - self.options.word_price * p.words for p in patterns]
-        enough = max(values) - self.options.tolerance
-        good = [p for p, value in zip(patterns, values, strict=True) if value >= enough]
-        return min(good, key=lambda pattern: pattern.words)
+    def _best(self, covers: Sequence[Sequence[Clause]], trial: _Trial) -> Pattern:
+        """The best for its words; the first, and so the smaller, of equals."""
+        patterns = [merged(cover) for cover in covers]
+        price = self.options.word_price
+        worth = [v - price * p.words for v, p in zip(trial.values(covers), patterns, strict=True)]
+        return patterns[int(np.argmax(worth))]
 
     def _with_exceptions(self, pattern: Pattern, explain: _Trial, select: _Trial) -> Pattern:
         """Add to each clause what must not stand before it, where both splits gain by it."""

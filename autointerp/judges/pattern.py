@@ -37,7 +37,7 @@ class PatternJudge:
         verdicts: list[Verdict | NoVerdict] = [Verdict(False)] * len(examples)
         for indices in by_length.values():
             windows = self._windows([examples[index] for index in indices])
-            hits = windows.matches(pattern).any(axis=1)
+            hits = np.asarray(windows.matches(pattern).any(axis=1))
             for index, hit in zip(indices, hits, strict=True):
                 verdicts[index] = Verdict(bool(hit))
         return verdicts

@@ -10,7 +10,7 @@ MOST_FAILED = 0.2
 FEWEST_DIFFERENCES = 20
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """The run was stopped and can be resumed; the message says why."""
 
 
@@ -26,7 +26,7 @@ class Breaker:
         """Take note of one finished latent.
 
         Raises:
-            Stopped: after 200 latents, if over 20 % failed, or if what sets true explanations
+            StoppedError: after 200 latents, if over 20 % failed, or if what sets true explanations
                 apart from shuffled ones has a 95 % interval that includes zero.
         """
         self.latents += 1
@@ -37,7 +37,7 @@ class Breaker:
 
     def _judge(self) -> None:
         if self.failed > MOST_FAILED * self.latents:
-            raise Stopped(
+            raise StoppedError(
                 f"{self.failed} of {self.latents} latents failed; see log.jsonl, "
                 "then run again to continue"
             )
@@ -48,7 +48,7 @@ class Breaker:
         variance = sum((d - mean) ** 2 for d in self._differences) / (n - 1)
         low = mean - 1.96 * sqrt(variance / n)
         if low <= 0:
-            raise Stopped(
+            raise StoppedError(
                 f"explanations score no better than shuffled ones: {mean:+.3f}, from {low:+.3f} "
                 f"(95 %), over {n} latents; check the hook points, then run again to continue"
             )

@@ -206,7 +206,7 @@ def explain(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> Non
     """Explain the latents that have no explanation yet; failed ones are tried again.
 
     Raises:
-        Stopped: if too many fail.
+        StoppedError: if too many fail.
     """
     s.planned = len(latents)
     get_ready(s, store, latents)
@@ -228,7 +228,7 @@ def score(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> None:
     """Score the explanations of these latents, and their controls, where that is not done.
 
     Raises:
-        Stopped: if too many fail, or true explanations do no better than shuffled ones.
+        StoppedError: if too many fail, or true explanations do no better than shuffled ones.
     """
     s.planned = len(latents)
     get_ready(s, store, latents)

@@ -14,7 +14,7 @@ product and one selection.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, Protocol
 
 import torch
@@ -104,7 +104,7 @@ class GroupMax:
     k: int
 
     def _select(self, pre: Tensor) -> tuple[Tensor, Tensor]:
-        values, within = pre.unflatten(-1, (self.k, -1)).max(dim=-1)
+        values, within = pre.reshape(len(pre), self.k, -1).max(dim=-1)
         size = pre.shape[-1] // self.k
         return values, within + torch.arange(self.k, device=pre.device) * size
 
@@ -268,12 +268,19 @@ class SparseCoder:
     def to(self, device: str | torch.device, dtype: torch.dtype | None = None) -> SparseCoder:
         """The same coder elsewhere, or in another floating-point type."""
         device, dtype = torch.device(device), dtype or self.W_enc.dtype
-        moved = {
-            f.name: value.to(device, dtype).contiguous()
-            for f in fields(self)
-            if isinstance(value := getattr(self, f.name), Tensor)
-        }
-        return replace(self, activation=self.activation.to(device, dtype), **moved)
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device, dtype).contiguous()
+
+        return replace(
+            self,
+            W_enc=moved(self.W_enc),
+            b_enc=moved(self.b_enc),
+            W_dec=moved(self.W_dec),
+            b_dec=moved(self.b_dec),
+            W_skip=None if self.W_skip is None else moved(self.W_skip),
+            activation=self.activation.to(device, dtype),
+        )
 
     def check_width(self, width: int, hook: str) -> None:
         """Raise AutointerpError unless activations at ``hook`` have this coder's width."""

@@ -64,9 +64,7 @@ def _sparsify(folder: Path, **config: Any) -> dict[str, Tensor]:
         tensors["W_skip"] = r(D, D)
     save_file(tensors, folder / "sae.safetensors")
     cfg = {"activation": "topk", "expansion_factor": 3, "num_latents": 0, "k": K, "d_in": D}
-    _write_json(
-        folder / "cfg.json", cfg | {"transcode": False, "skip_connection": False} | config
-    )
+    _write_json(folder / "cfg.json", cfg | {"transcode": False, "skip_connection": False} | config)
     return tensors
 
 

@@ -157,7 +157,7 @@ class Weights:
     def scalar_or(self, name: str, size: int) -> Tensor:
         """A tensor that is [size] or a single number: [size] or []."""
         tensor = self.tensors.get(name)
-        if isinstance(tensor, Tensor) and tensor.numel() == 1 and size != 1:
+        if isinstance(tensor, Tensor) and tensor.numel() == 1:
             return tensor.detach().to(torch.float32).reshape(())
         return self.get(name, size)
 

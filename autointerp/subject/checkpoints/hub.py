@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +38,8 @@ def download(path: str, revision: str | None) -> Download:
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+    refused: tuple[type[Exception], ...] = (HfHubHTTPError, HFValidationError, OSError)
+    refused += tuple(_network_errors())
     owner, name, *below = path.rstrip("/").split("/")
     repository, place = f"{owner}/{name}", "/".join(below)
     try:
@@ -45,7 +49,7 @@ def download(path: str, revision: str | None) -> Download:
             about = hub.HfApi().model_info(repository, revision=revision)
             files = wanted([s.rfilename for s in about.siblings or []], place)
             folder = hub.snapshot_download(repository, revision=about.sha, allow_patterns=files)
-    except (HfHubHTTPError, HFValidationError, OSError, *_network_errors()) as error:
+    except refused as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise AutointerpError(
             f"there is no file or folder {path}, and it cannot be fetched from the Hugging Face "
@@ -57,12 +61,10 @@ def download(path: str, revision: str | None) -> Download:
     return Download(found, Path(folder).name)
 
 
-def _network_errors() -> tuple[type[Exception], ...]:
+def _network_errors() -> list[type[Exception]]:
     """What the hub's client lets through when there is no connection, whichever it uses."""
-    import importlib.util
-
     names = [name for name in ("httpx2", "httpx") if importlib.util.find_spec(name)]
-    return tuple(importlib.import_module(name).HTTPError for name in names)
+    return [importlib.import_module(name).HTTPError for name in names]
 
 
 def wanted(names: list[str], place: str) -> list[str]:

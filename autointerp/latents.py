@@ -45,7 +45,9 @@ class LatentId:
         """
         coder, slash, index = text.rpartition("/")
         if not slash or not coder or not index.isdecimal():
-            raise AutointerpError(f"{text!r} is not a latent; write CODER/INDEX, as in layers.1/123")
+            raise AutointerpError(
+                f"{text!r} is not a latent; write CODER/INDEX, as in layers.1/123"
+            )
         return cls(coder, int(index))
 
 

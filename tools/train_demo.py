@@ -379,9 +379,9 @@ def card(figures: dict, coders: list[dict]) -> str:
     lines = [
         "# The embedded subject",
         "",
-        "A small Llama-style model and sparse coders on it, trained by `tools/train_demo.py` on the",
-        "sources and docstrings of the Python standard library. It exists so that every command has",
-        "something real to work on; it is no use as a language model.",
+        "A small Llama-style model and sparse coders on it, trained by `tools/train_demo.py` on",
+        "the sources and docstrings of the Python standard library. It exists so that every",
+        "command has something real to work on; it is no use as a language model.",
         "",
         "| | |",
         "|---|---|",
@@ -399,7 +399,7 @@ def card(figures: dict, coders: list[dict]) -> str:
         "All weights are bfloat16. Rows start with `<|endoftext|>`; position 0 was left out of the",
         "coders' training. Figures are on held-out text, in float32.",
         "",
-        "Licence: Apache-2.0 for the weights; the training text is the Python standard library (PSF).",
+        "Licence: Apache-2.0 for the weights; the text is the Python standard library (PSF).",
         "",
     ]
     return "\n".join(lines)
@@ -421,8 +421,9 @@ def main() -> None:
     tokenizer = train_tokenizer(texts, arguments.out)
     held = [int(hashlib.sha256(t.encode()).hexdigest(), 16) % 50 == 0 for t in texts]
     encoded = tokenizer(texts)["input_ids"]
-    train = np.concatenate([np.array(e, np.int32) for e, h in zip(encoded, held) if not h])
-    test = np.concatenate([np.array(e, np.int32) for e, h in zip(encoded, held) if h])
+    documents = [np.array(ids, np.int32) for ids in encoded]
+    train = np.concatenate([d for d, h in zip(documents, held, strict=True) if not h])
+    test = np.concatenate([d for d, h in zip(documents, held, strict=True) if h])
     print(f"{len(train):,} tokens to train on, {len(test):,} held out")
 
     started = time.time()

@@ -188,8 +188,14 @@ def single_candidates(material: Material, settings: Settings, classes: bool) -> 
     return Candidates(
         [Clause((atom,)) for atom in atoms],
         _credit(positives.bank.stack(atoms), positives.firing, settings.elsewhere),
-        material.negatives.stack(atoms).any(axis=-1).astype(np.float32),
+        _hit(material.negatives.stack(atoms)),
     )
+
+
+def _hit(bits: Bits) -> NDArray[np.float32]:
+    """1 for each window with a hit, else 0: [candidates, windows]."""
+    hit: NDArray[np.float32] = np.any(bits, axis=-1).astype(np.float32)
+    return hit
 
 
 def _conditions(material: Material) -> list[Condition]:
@@ -215,12 +221,12 @@ def paired_candidates(material: Material, settings: Settings) -> Candidates:
     for atom in atoms:
         credit = _credit(positives.bank.bits(atom) & required, positives.firing, settings.elsewhere)
         useful = np.flatnonzero(credit.sum(axis=1) >= 2)
-        false = (negatives.bits(atom) & forbidden[useful]).any(axis=-1)
+        false = _hit(negatives.bits(atom) & forbidden[useful])
         gain = credit[useful].mean(axis=1) - false.mean(axis=1)
         kept = np.flatnonzero(gain > 0)
         clauses += [Clause((atom,), (conditions[i],)) for i in useful[kept]]
         credits.append(credit[useful[kept]])
-        falses.append(false[kept].astype(np.float32))
+        falses.append(false[kept])
     credit, false = np.concatenate(credits), np.concatenate(falses)
     best = np.argsort(false.mean(axis=1) - credit.mean(axis=1), kind="stable")[:KEPT_PAIRS]
     return Candidates([clauses[i] for i in best], credit[best], false[best])

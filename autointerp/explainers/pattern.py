@@ -121,6 +121,8 @@ class PatternExplainer:
         bank = self._prepared(evidence.background)
         options = self.options
         settings = Settings(options.word_price, options.elsewhere, options.max_words)
+        if (evidence.background_maxima > 0).all():
+            return NOTHING, 0.5  # no inactive window to learn from
         material = _material(evidence, shown, bank)
         explain = self._explain_trial(evidence, material)
         select = self._select_trial(selection, bank.windows.lexicon) or explain

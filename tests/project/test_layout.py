@@ -1,4 +1,4 @@
-"""The checkout's own shape: symbolic links, floors over the linked folders, what the wheel holds."""
+"""The checkout's own shape: symbolic links, floors over the links, what the wheel holds."""
 
 from __future__ import annotations
 

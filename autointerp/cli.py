@@ -210,13 +210,16 @@ def _stages(
 def _print_summary(arguments: argparse.Namespace, s: Session, document: dict[str, Any]) -> None:
     from rich.console import Console
 
+    from autointerp.examples.store import ExampleStore
     from autointerp.pipeline.results import Results
+    from autointerp.pipeline.summary import collected
     from autointerp.report import console
 
     if arguments.json:
         _print_json(document)
         return
     out = Console()
+    console.print_collected(out, collected(ExampleStore.open(s.examples), s.path))
     console.print_summary(out, document)
     with Results.read(s.results.path) as results:
         console.print_best_and_worst(out, results, s.explainer)

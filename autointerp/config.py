@@ -19,7 +19,7 @@ from autointerp.latents import AutointerpError
 from autointerp.registry import Options, Registry, explainers, judges, scorers
 
 DEMO = Path(__file__).parent / "demo"
-DEMO_CODERS = ("layers.1", "layers.2")
+DEMO_CODERS = ("layers.0", "layers.1")
 DEFAULT_LATENTS = "alive:40"
 _NAMED = (("subject", "coders"), ("latents",))  # mappings whose keys are names, dots and all
 

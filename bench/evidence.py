@@ -21,7 +21,7 @@ from autointerp.latents import Evidence, Example, LabelledSet, LatentId
 from autointerp.subject.checkpoints import load_coder
 from autointerp.subject.model import DEMO, load_subject
 
-CODERS = ("layers.1", "layers.2")
+CODERS = ("layers.0", "layers.1")
 REPEATS = 5
 SHOWN = 40  # windows in the prompt of an explainer
 JUDGED = 20  # windows in the prompt of a judge: 10 active, 5 random, 5 hard

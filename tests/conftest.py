@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read by huggingface_hub when it is imported
-# Test modules do not see one another (import mode importlib); these helpers are for all.
-sys.path.append(str(Path(__file__).parent))
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest

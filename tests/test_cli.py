@@ -13,7 +13,7 @@ import pytest
 
 from autointerp.cli import main
 
-SMALL = ("corpus.tokens=60000", "latents.layers.1=alive:3", "latents.layers.2=alive:3")
+SMALL = ("corpus.tokens=60000", "latents.layers.0=alive:3", "latents.layers.1=alive:3")
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +47,14 @@ def test_what_the_run_directory_holds(finished: Path) -> None:
     assert {"config.yaml", "status.json", "examples", "results.sqlite", "log.jsonl"} <= names
     record = json.loads((finished / "versions.json").read_text())
     assert set(record) == {"versions", "checkpoints", "corpus"}
-    assert set(record["checkpoints"]) == {"model", "layers.1", "layers.2"}
+    assert set(record["checkpoints"]) == {"model", "layers.0", "layers.1"}
 
 
 def test_collect_says_what_there_is(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = document(capsys, "collect", "--run", str(finished))
     assert found["tokens"] == 60000
     assert set(found["documents"]) == {"explain", "select", "test"}
-    point = found["hookpoints"]["layers.1"]
+    point = found["hookpoints"]["layers.0"]
     assert point["alive"] + point["dead"] == point["width"]
 
 
@@ -86,7 +86,7 @@ def test_explanations_from_elsewhere(
     scored = document(capsys, "score", "--explanations", str(file), "--run", run, *SMALL)
     mine = document(capsys, "status", str(finished))
     assert scored["scores"]["detection"]["mean"] == mine["scores"]["detection"]["mean"]
-    file.write_text('{"latent": "layers.1/0", "explanation": "it likes plants"}')
+    file.write_text('{"latent": "layers.0/0", "explanation": "it likes plants"}')
     assert main(["score", "--explanations", str(file), "--run", run]) == 2
     assert "pattern" in one_line(capsys)
 
@@ -103,12 +103,12 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     ("overrides", "expected"),
     [
         (["subject.model=/nowhere", "subject.coders={a: /nowhere}", "latents={a: all}"], "nowhere"),
-        (["subject.coders.layers.1=/nowhere"], "/nowhere"),
-        (["subject.coders.layers.1=demo", "subject.coders.layers.1.hook=layers.77"], "layers.77"),
+        (["subject.coders.layers.0=/nowhere"], "/nowhere"),
+        (["subject.coders.layers.0=demo", "subject.coders.layers.0.hook=layers.77"], "layers.77"),
         (["corpus.source=DIR/rows.jsonl", "corpus.column=body"], "body"),
         (["corpus.source=DIR/empty.jsonl"], "empty.jsonl"),
         (["corpus.source=DIR/absent.jsonl"], "absent.jsonl"),
-        (["latents.layers.1=9999999"], "out of range"),
+        (["latents.layers.0=9999999"], "out of range"),
         (["corpus.tokns=5"], "did you mean 'tokens'"),
     ],
 )

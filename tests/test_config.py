@@ -16,8 +16,8 @@ from autointerp.latents import AutointerpError
 def test_the_default_is_the_demo() -> None:
     config = RunConfig()
     assert config.subject.model == "demo"
-    assert set(config.subject.coders) == {"layers.1", "layers.2"}
-    assert config.latents == {"layers.1": "alive:40", "layers.2": "alive:40"}
+    assert set(config.subject.coders) == {"layers.0", "layers.1"}
+    assert config.latents == {"layers.0": "alive:40", "layers.1": "alive:40"}
     assert config.explainer["kind"] == "pattern"
     assert [s["kind"] for s in config.scorers] == ["detection"]
     assert config.scorers[0]["judge"]["kind"] == "pattern"
@@ -33,16 +33,16 @@ def test_the_resolved_file_reads_back_equal(tmp_path: Path) -> None:
 def test_overrides_change_only_what_they_name() -> None:
     config = load_config(
         overrides=[
-            "latents.layers.1=alive:6",
-            "subject.coders.layers.2.hook=model.layers.2",
+            "latents.layers.0=alive:6",
+            "subject.coders.layers.1.hook=model.layers.1",
             "subject.coders.mlp=somewhere",
             "examples.splits={explain: 0.5, select: 0.25, test: 0.25}",
         ]
     )
-    assert config.latents["layers.1"] == "alive:6"
-    assert config.latents["layers.2"] == "alive:40"
-    assert config.subject.coders["layers.2"].hook == "model.layers.2"
-    assert config.subject.coders["layers.2"].path == "demo"
+    assert config.latents["layers.0"] == "alive:6"
+    assert config.latents["layers.1"] == "alive:40"
+    assert config.subject.coders["layers.1"].hook == "model.layers.1"
+    assert config.subject.coders["layers.1"].path == "demo"
     assert config.subject.coders["mlp"].path == "somewhere"
     assert config.examples.splits.explain == 0.5
 
@@ -57,7 +57,7 @@ def test_it_cannot_be_changed() -> None:
     [
         ("corpus.token=5", "unknown key 'corpus.token'; did you mean 'tokens'?"),
         ("corpsu.tokens=5", "did you mean 'corpus'?"),
-        ("subject.coders.layers.1={path: demo, hok: x}", "did you mean 'hook'?"),
+        ("subject.coders.layers.0={path: demo, hok: x}", "did you mean 'hook'?"),
         ("examples.explain.tops=5", "did you mean 'top'?"),
         ("explainer.kind=patern", "did you mean 'pattern'?"),
         ("explainer.max_word=9", "did you mean 'max_words'?"),
@@ -65,7 +65,7 @@ def test_it_cannot_be_changed() -> None:
         ("scorers.0.nonsense=1", "nonsense"),
         ("scorers.7.kind=detection", "count from 0"),
         ("latents.layers.9=all", "no such coder"),
-        ("latents.layers.1=some", "names no latents"),
+        ("latents.layers.0=some", "names no latents"),
         ("subject.dtype=float8", "subject.dtype"),
         ("subject.model=gpt2", "give coders too"),
         ("corpus.tokens=0", "corpus.tokens"),

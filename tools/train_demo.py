@@ -1,4 +1,4 @@
-"""Train the embedded subject: a small Llama-style model and four sparse coders.
+"""Train the embedded subject: a small Llama-style model and sparse coders.
 
 The corpus is the standard library of the running Python. Runs on CPU (bfloat16 autocast
 where the processor has it) or on a GPU, writes ``autointerp/demo`` and its model card.
@@ -25,11 +25,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from autointerp.examples import stdlib
+from autointerp.subject.checkpoints import load_coder
+from autointerp.subject.coders import SparseCoder
 
 BOS = "<|endoftext|>"
 VOCABULARY = 4096
 WIDTH = 192
 ROW = 256
+WINDOW = 32
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -47,6 +50,7 @@ class CoderPlan:
 
 
 PLANS = [
+    CoderPlan("coders/layers.0", "sparsify", 0, "topk", 2048, 6),
     CoderPlan("coders/layers.1", "sparsify", 1, "topk", 4096, 8),
     CoderPlan("coders/layers.2", "sparsify", 2, "topk", 2048, 12),
     CoderPlan("coders/layers.3-jumprelu", "saelens", 3, "batchtopk", 2048, 12),
@@ -216,9 +220,9 @@ class Coder(torch.nn.Module):
 
 @torch.no_grad()
 def activations(
-    model: LlamaForCausalLM, ids: torch.Tensor
+    model: LlamaForCausalLM, ids: torch.Tensor, plans: list[CoderPlan]
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Input and target of every plan's coder, [rows · (ROW − 1), WIDTH]; position 0 is left out."""
+    """Input and target of each plan's coder, [rows · (ROW − 1), WIDTH]; position 0 is left out."""
     seen: dict[str, torch.Tensor] = {}
     handles = []
     for i, block in enumerate(model.model.layers):
@@ -239,21 +243,23 @@ def activations(
             if p.transcode
             else (flat[f"{p.block}"], flat[f"{p.block}"])
         )
-        for p in PLANS
+        for p in plans
     }
 
 
-def train_coders(model: LlamaForCausalLM, rows: Rows, steps: int, batch: int) -> dict[str, Coder]:
-    """Train all coders on one stream of activations."""
-    first = activations(model, rows.batch(64))
-    coders = {p.path: Coder(p, first[p.path][0].mean(0), first[p.path][1].mean(0)) for p in PLANS}
+def train_coders(
+    model: LlamaForCausalLM, plans: list[CoderPlan], rows: Rows, steps: int, batch: int
+) -> dict[str, Coder]:
+    """Train the planned coders on one stream of activations."""
+    first = activations(model, rows.batch(64), plans)
+    coders = {p.path: Coder(p, first[p.path][0].mean(0), first[p.path][1].mean(0)) for p in plans}
     optimizers = {
         path: torch.optim.Adam(coder.parameters(), lr=2e-3 if not coder.plan.transcode else 1e-3)
         for path, coder in coders.items()
     }
     started = time.time()
     for step in range(steps):
-        batches = activations(model, rows.batch(batch))
+        batches = activations(model, rows.batch(batch), plans)
         factor = min(1.0, (step + 1) / 50, (steps - step) / (0.3 * steps))
         for path, coder in coders.items():
             optimizer = optimizers[path]
@@ -273,44 +279,39 @@ def train_coders(model: LlamaForCausalLM, rows: Rows, steps: int, batch: int) ->
 
 
 @torch.no_grad()
-def measure(model: LlamaForCausalLM, coders: dict[str, Coder], rows: Rows) -> list[dict]:
-    """L0, variance explained, dead share and activity per 32-token window, held out."""
-    fired = {path: torch.zeros(c.plan.width, device=DEVICE) for path, c in coders.items()}
-    windows_active = {path: torch.zeros(c.plan.width, device=DEVICE) for path, c in coders.items()}
-    sums = {path: np.zeros(4) for path in coders}
+def measure(model: LlamaForCausalLM, out: Path, rows: Rows) -> list[dict]:
+    """L0, variance explained, dead share and activity per window of the coders as shipped."""
+    return [measure_coder(model, plan, load_coder(out / plan.path), rows) for plan in PLANS]
+
+
+def measure_coder(
+    model: LlamaForCausalLM, plan: CoderPlan, coder: SparseCoder, rows: Rows
+) -> dict[str, object]:
+    fired = torch.zeros(plan.width)
+    windows_active = torch.zeros(plan.width)
+    error = total = tokens = windows = 0.0
     for ids in _fixed(rows, 40):
-        for path, (x, y) in activations(model, ids).items():
-            coder = coders[path]
-            acts = coder.infer(x)
-            error = y - acts @ coder.W_dec - coder.b_dec
-            on = acts > 0
-            fired[path] += on.sum(0)
-            windows = on.view(len(ids), ROW - 1, -1)[:, : (ROW - 1) // 32 * 32]
-            windows = windows.reshape(-1, 32, coder.plan.width).any(1)
-            windows_active[path] += windows.sum(0)
-            sums[path] += [
-                error.square().sum().item(),
-                (y - y.mean(0)).square().sum().item(),
-                len(x),
-                len(windows),
-            ]
-    rows_out = []
-    for path, coder in coders.items():
-        error, total, tokens, windows = sums[path]
-        alive = fired[path] > 0
-        rows_out.append(
-            {
-                "path": path,
-                "layout": coder.plan.layout,
-                "kind": coder.plan.kind + (" transcoder" if coder.plan.transcode else ""),
-                "width": coder.plan.width,
-                "l0": float(fired[path].sum() / tokens),
-                "variance_explained": 1 - error / total,
-                "dead": float((~alive).float().mean()),
-                "median_window_share": float((windows_active[path][alive] / windows).median()),
-            }
-        )
-    return rows_out
+        x, y = (t.cpu() for t in activations(model, ids, [plan])[plan.path])
+        acts = coder.encode(x)
+        error += (y - coder.decode(acts, x)).square().sum().item()
+        total += (y - y.mean(0)).square().sum().item()
+        on = acts > 0
+        fired += on.sum(0)
+        in_windows = on.view(len(ids), ROW - 1, -1)[:, : (ROW - 1) // WINDOW * WINDOW]
+        active = in_windows.reshape(-1, WINDOW, plan.width).any(1)
+        windows_active += active.sum(0)
+        tokens, windows = tokens + len(x), windows + len(active)
+    alive = fired > 0
+    return {
+        "path": plan.path,
+        "layout": plan.layout,
+        "kind": plan.kind + (" transcoder" if plan.transcode else ""),
+        "width": plan.width,
+        "l0": float(fired.sum() / tokens),
+        "variance_explained": 1 - error / total,
+        "dead": float((~alive).float().mean()),
+        "median_window_share": float((windows_active[alive] / windows).median()),
+    }
 
 
 def half(tensor: torch.Tensor) -> torch.Tensor:
@@ -411,46 +412,52 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--model-steps", type=int, default=1500)
     parser.add_argument("--coder-steps", type=int, default=520)
+    parser.add_argument(
+        "--coder", action="append", help="train only this coder, on the model that is in --out"
+    )
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.model_steps, arguments.coder_steps = 150, 100
     texts = list(stdlib.texts())
     fingerprint = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
     print(f"corpus {fingerprint}: {len(texts)} documents, Python {platform.python_version()}")
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    tokenizer = train_tokenizer(texts, arguments.out)
+    out = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    if arguments.coder:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(out)
+    else:
+        tokenizer = train_tokenizer(texts, out)
     held = [int(hashlib.sha256(t.encode()).hexdigest(), 16) % 50 == 0 for t in texts]
-    encoded = tokenizer(texts)["input_ids"]
-    documents = [np.array(ids, np.int32) for ids in encoded]
+    documents = [np.array(ids, np.int32) for ids in tokenizer(texts)["input_ids"]]
     train = np.concatenate([d for d, h in zip(documents, held, strict=True) if not h])
     test = np.concatenate([d for d, h in zip(documents, held, strict=True) if h])
     print(f"{len(train):,} tokens to train on, {len(test):,} held out")
 
-    started = time.time()
     batch = 32
-    model = train_model(Rows(train, 0), arguments.model_steps, batch)
-    loss = evaluate(model, Rows(test, 1))
-    minutes = (time.time() - started) / 60
-    print(f"model loss {loss:.3f} after {minutes:.1f} minutes")
+    if not arguments.coder:
+        trained = train_model(Rows(train, 0), arguments.model_steps, batch)
+        trained.to(torch.bfloat16).save_pretrained(out)
     # The coders see the weights as they are shipped.
-    model.to(torch.bfloat16).save_pretrained(arguments.out)
-    model.float()
-    coders = train_coders(model, Rows(train, 2), arguments.coder_steps, batch)
+    model = LlamaForCausalLM.from_pretrained(out, dtype=torch.float32).to(DEVICE).eval()
+    loss = evaluate(model, Rows(test, 1))
+    print(f"model loss {loss:.3f}")
+    plans = [p for p in PLANS if not arguments.coder or p.path in arguments.coder]
+    coders = train_coders(model, plans, Rows(train, 2), arguments.coder_steps, batch)
     for coder in coders.values():
         save = save_sparsify if coder.plan.layout == "sparsify" else save_saelens
-        save(coder, arguments.out / coder.plan.path)
-    measured = measure(model, coders, Rows(test, 3))
+        save(coder, out / coder.plan.path)
     figures = {
         "data": f"Python {platform.python_version()} standard library, fingerprint `{fingerprint}`",
         "tokens in the corpus": f"{len(train):,} (and {len(test):,} held out)",
         "tokens trained on, model": f"{arguments.model_steps * batch * ROW:,}",
-        "tokens trained on, coders": f"{arguments.coder_steps * batch * (ROW - 1):,}",
+        "tokens trained on, each coder": f"{arguments.coder_steps * batch * (ROW - 1):,}",
         "parameters": f"{sum(p.numel() for p in model.parameters()):,}"
         f" (4 blocks, {WIDTH} wide, {VOCABULARY:,} tokens)",
         "held-out loss, nats a token": f"{loss:.3f}",
     }
-    (arguments.out / "README.md").write_text(card(figures, measured))
-    print(card(figures, measured))
+    text = card(figures, measure(model, out, Rows(test, 3)))
+    (out / "README.md").write_text(text)
+    print(text)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ whatever the size of the corpus and the number of latents.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -139,6 +140,12 @@ class ExampleStore:
                 " collect again"
             )
         return cls(directory, header)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the documents that were read, in order."""
+        hashes = np.ascontiguousarray(self.documents["hash"])
+        return hashlib.blake2b(hashes.tobytes(), digest_size=16).hexdigest()
 
     @cached_property
     def coders(self) -> dict[str, CoderRecord]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autointerp.patterns import (
+    Affix,
     Atom,
     Class,
     Clause,
@@ -43,6 +44,8 @@ CONTEXT_TOKENS: dict[Kind, int] = {
     "somewhere after": 12,
 }
 KEPT_PAIRS = 400
+AFFIX_LENGTHS = (2, 3, 4)
+AFFIXED = 120
 CAUTION = 3.0
 
 
@@ -184,12 +187,27 @@ def single_candidates(material: Material, settings: Settings, classes: bool) -> 
     atoms: list[Atom] = [Token(text) for text in material.tokens]
     if classes:
         atoms += [Class(name) for name in BASE_CLASSES[1:]]
+        atoms += _affixes(material.tokens)
     positives = material.positives
     return Candidates(
         [Clause((atom,)) for atom in atoms],
         _credit(positives.bank.stack(atoms), positives.firing, settings.elsewhere),
         _hit(material.negatives.stack(atoms)),
     )
+
+
+def _affixes(tokens: Sequence[str]) -> list[Affix]:
+    """What several of the firing tokens have in common at an end; the most shared first."""
+    shared: Counter[Affix] = Counter()
+    for text in tokens:
+        core = text.strip()
+        shared.update({Affix("containing", core)} if len(core) > 2 else ())
+        for length in AFFIX_LENGTHS:
+            if len(text) > length and text[:length].strip():
+                shared[Affix("starting with", text[:length])] += 1
+            if len(text) > length and text[-length:].strip():
+                shared[Affix("ending with", text[-length:])] += 1
+    return [affix for affix, count in shared.most_common(AFFIXED) if count > 1]
 
 
 def _hit(bits: Bits) -> NDArray[np.float32]:

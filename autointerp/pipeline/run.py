@@ -7,7 +7,6 @@ not there yet; so a run that was killed continues when it is started again.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +15,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from autointerp.config import RunConfig
 from autointerp.examples import harvest
@@ -147,8 +144,8 @@ def collect(s: Session) -> ExampleStore:
         raise AutointerpError(
             f"{s.examples} has no examples of {', '.join(missing)}; collect in another run.name"
         )
-    s.log.event("collected", tokens=store.token_count, fingerprint=fingerprint(store))
-    _record(s.path, corpus=fingerprint(store))
+    s.log.event("collected", tokens=store.token_count, fingerprint=store.fingerprint)
+    _record(s.path, corpus=store.fingerprint)
     return store
 
 
@@ -172,12 +169,6 @@ def _harvest(s: Session) -> ExampleStore:
         progress=lambda p: s.observe("collect", p.tokens, p.total),
         force=s.force,
     )
-
-
-def fingerprint(store: ExampleStore) -> str:
-    """A hash of the documents that were read, in order."""
-    hashes = np.ascontiguousarray(store.documents["hash"])
-    return hashlib.blake2b(hashes.tobytes(), digest_size=16).hexdigest()
 
 
 def chosen(s: Session, store: ExampleStore) -> list[LatentId]:

@@ -156,8 +156,8 @@ def collected(store: ExampleStore, run: Path) -> Document:
             }
             for name, record in store.coders.items()
         },
-        "tokens_per_second": store.header.get("tokens_per_second"),
-        "peak_memory_bytes": store.header.get("peak_memory_bytes"),
+        "fingerprint": store.fingerprint,
+        **store.header["report"],
     }
 
 

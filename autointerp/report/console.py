@@ -12,7 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from autointerp.latents import LatentId
+from autointerp.pipeline.controls import CHANCE_RANGE, is_chance
 from autointerp.pipeline.results import TRUE, Results
+from autointerp.statistics import Interval
 
 BEST_AND_WORST = 10
 Document = Mapping[str, Any]
@@ -47,7 +49,8 @@ def observer() -> Iterator[Observer]:
 def print_collected(console: Console, document: Document) -> None:
     """How well each coder reads the subject, beside what its checkpoint claims."""
     table = Table(
-        title=f"{document['tokens']:,} tokens, documents {_counts(document['documents'])}"
+        title=f"{document['tokens']:,} tokens, documents {_counts(document['documents'])},"
+        f" corpus {document['fingerprint']}"
     )
     for heading in ("coder", "hook point", "width", "alive", "dead", "rare"):
         table.add_column(heading, justify="left" if heading in ("coder", "hook point") else "right")
@@ -73,6 +76,14 @@ def print_summary(console: Console, document: Document) -> None:
     for scorer, figures in document["scores"].items():
         _add_scorer(table, scorer, figures)
     console.print(table)
+    for scorer, figures in document["scores"].items():
+        shuffled = figures["control_intervals"].get("shuffled")
+        if shuffled and not is_chance(Interval(*(shuffled[k] for k in ("mean", "low", "high")))):
+            console.print(
+                f"warning: {scorer} of shuffled explanations leaves {CHANCE_RANGE[0]} to"
+                f" {CHANCE_RANGE[1]}; the texts are easy to tell apart without explanations",
+                style="yellow",
+            )
 
 
 def _add_scorer(table: Table, scorer: str, figures: Document) -> None:

@@ -14,7 +14,7 @@ from autointerp.latents import Cost, Explanation
 from autointerp.pipeline.results import Results, Scored
 
 KILLS = 10
-SETTINGS = ("corpus.tokens=60000", "latents.layers.1=alive:6", "latents.layers.2=alive:6")
+SETTINGS = ("corpus.tokens=60000", "latents.layers.0=alive:6", "latents.layers.1=alive:6")
 
 
 def start(run: Path) -> subprocess.Popen[bytes]:

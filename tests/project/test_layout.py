@@ -82,7 +82,7 @@ def test_the_demo_runs_from_the_wheel_in_a_clean_environment(wheel: Path, tmp_pa
             "--json",
             "run.name=wheel",
             "corpus.tokens=40000",
-            "latents={layers.1: 'alive:4', layers.2: 'alive:4'}",
+            "latents={layers.0: 'alive:4', layers.1: 'alive:4'}",
         ],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": ""},

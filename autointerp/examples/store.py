@@ -319,8 +319,12 @@ class ExampleStore:
 
 
 def _map_tokens(path: Path, dtype: np.dtype[np.unsignedinteger]) -> Any:
-    return np.memmap(path, dtype, mode="r") if path.stat().st_size else np.zeros(0, dtype)
+    mapped = np.memmap(path, dtype, mode="r") if path.stat().st_size else np.zeros(0, dtype)
+    return np.asarray(mapped)
 
 
 def _load_coder(directory: Path) -> dict[str, Any]:
-    return {name: np.load(directory / f"{name}.npy", mmap_mode="r") for name in CODER_ARRAYS}
+    # asarray keeps the mapping and drops the memmap class, whose every index is slow.
+    return {
+        name: np.asarray(np.load(directory / f"{name}.npy", mmap_mode="r")) for name in CODER_ARRAYS
+    }

@@ -333,18 +333,37 @@ def _shapes(clause: Clause) -> list[tuple[object, Atom]]:
     return shapes
 
 
-def proposals(material: Material, settings: Settings) -> list[list[Clause]]:
-    """Covers of every size, the empty one first.
+@dataclass(frozen=True)
+class Place:
+    """A cover among ``Proposals``: which search found it, and how many clauses it has."""
+
+    search: int
+    clauses: int
+
+
+class Proposals:
+    """Covers of every size, the empty one first, and where each was found.
 
     Tokens alone overfit least; a cautious cover builds a rule of narrow clauses where a greedy
     one starts with a wide clause that it cannot take back.
     """
-    tokens = single_candidates(material, settings, classes=False)
-    singles = single_candidates(material, settings, classes=True)
-    pairs = paired_candidates(material, settings)
-    found: list[list[Clause]] = [[]]
-    everything = singles + pairs
-    for candidates, caution in ((tokens, 1.0), (everything, 1.0), (everything, CAUTION)):
-        if candidates.clauses:
-            found += cover(candidates, settings, caution)
-    return found
+
+    def __init__(self, material: Material, settings: Settings) -> None:
+        tokens = single_candidates(material, settings, classes=False)
+        singles = single_candidates(material, settings, classes=True)
+        everything = singles + paired_candidates(material, settings)
+        searches = ((tokens, 1.0), (everything, 1.0), (everything, CAUTION))
+        self._paths = [
+            cover(candidates, settings, caution) if candidates.clauses else []
+            for candidates, caution in searches
+        ]
+        self.covers: list[list[Clause]] = [[]]
+        self.places = [Place(0, 0)]
+        for search, path in enumerate(self._paths):
+            self.covers += path
+            self.places += [Place(search, len(clauses)) for clauses in path]
+
+    def at(self, place: Place) -> list[Clause]:
+        """The cover there, or the longest shorter one of the same search."""
+        path = self._paths[place.search][: place.clauses]
+        return path[-1] if path else []

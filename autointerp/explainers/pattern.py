@@ -1,4 +1,8 @@
-"""The explainer without an LLM: a pattern learned on EXPLAIN, its size chosen on SELECT."""
+"""The explainer without an LLM: a pattern learned on EXPLAIN, its size chosen on SELECT.
+
+How to search and how many clauses to take are chosen on SELECT; then the same search runs again
+with SELECT's active windows added, since rare tokens need every window that shows them.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +18,13 @@ from autointerp.explainers.induction import (
     Bank,
     Material,
     Part,
+    Place,
     Positives,
+    Proposals,
     Settings,
     firing_contexts,
     merged,
     packed,
-    proposals,
 )
 from autointerp.judges.pattern import stacked
 from autointerp.latents import (
@@ -44,6 +49,8 @@ from autointerp.patterns import (
 from autointerp.registry import Options, explainers
 
 EXCEPTION_SIZES = (1, 2, 4, 8)
+# With more active windows, more clauses have earned their place.
+GROWTH = 1.25
 
 
 class PatternOptions(Options):
@@ -114,7 +121,8 @@ class PatternExplainer:
         )
 
     def learn(self, evidence: Evidence, selection: LabelledSet) -> tuple[Pattern, float]:
-        """The pattern, and its balanced accuracy on SELECT (0.5 for ``nothing``)."""
+        """The pattern, and the balanced accuracy on SELECT (0.5 for ``nothing``) of what was
+        learned before SELECT's own windows joined in."""
         shown = evidence.sampled or evidence.top
         if not shown:
             return NOTHING, 0.5
@@ -126,9 +134,16 @@ class PatternExplainer:
         material = _material(evidence, shown, bank)
         explain = self._explain_trial(evidence, material)
         select = self._select_trial(selection, bank.windows.lexicon) or explain
-        chosen = self._best(proposals(material, settings), select)
-        chosen = self._with_exceptions(chosen, explain, select)
-        return chosen, select.value(chosen)
+        proposals = Proposals(material, settings)
+        best = self._best(proposals.covers, select)
+        value = select.value(merged(proposals.covers[best]))
+        if not best:
+            return NOTHING, value
+        found = [*shown, *(item.example for item in selection.items if item.truth)]
+        place = proposals.places[best]
+        grown = Place(place.search, round(GROWTH * place.clauses))
+        again = Proposals(_material(evidence, found, bank), settings).at(grown)
+        return self._with_exceptions(merged(again), explain, select), value
 
     def _prepared(self, background: Background) -> Bank:
         if self._background is not background:
@@ -168,12 +183,12 @@ class PatternExplainer:
         shares = {"activating": 1.0, "random": hard - 1.0, "hard": -hard}
         return np.array([0.5 * shares[group] / counts[group] for group in groups])
 
-    def _best(self, covers: Sequence[Sequence[Clause]], trial: _Trial) -> Pattern:
+    def _best(self, covers: Sequence[Sequence[Clause]], trial: _Trial) -> int:
         """The best for its words; the first, and so the smaller, of equals."""
-        patterns = [merged(cover) for cover in covers]
         price = self.options.word_price
-        worth = [v - price * p.words for v, p in zip(trial.values(covers), patterns, strict=True)]
-        return patterns[int(np.argmax(worth))]
+        words = [merged(cover).words for cover in covers]
+        worth = [v - price * n for v, n in zip(trial.values(covers), words, strict=True)]
+        return int(np.argmax(worth))
 
     def _with_exceptions(self, pattern: Pattern, explain: _Trial, select: _Trial) -> Pattern:
         """Add to each clause what must not stand before it, where both splits gain by it."""

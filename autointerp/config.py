@@ -116,7 +116,7 @@ class ExplainWindows(Section):
     """How many EXPLAIN windows a latent keeps: the largest, and a uniform sample."""
 
     top: int = Field(default=40, ge=1)
-    sampled: int = Field(default=100, ge=1)
+    sampled: int = Field(default=200, ge=1)
 
 
 class SelectWindows(Section):

@@ -44,16 +44,20 @@ async def ask(
     """
     latent = explanation.latent
     order = derived_generator(seed, latent, purpose).permutation(len(items)).tolist()
-    shown = [_blind(items[i].example, latent) for i in order]
+    shown = _blind([items[i].example for i in order], latent)
     verdicts = await judge.detect(explanation.text, shown, latent=latent)
     answers = {i: _answer(items[i], v) for i, v in zip(order, verdicts, strict=True)}
     return [answers[i] for i in range(len(items))]
 
 
-def _blind(example: Example, latent: LatentId) -> Example:
-    """The window without what tells its truth: a judge that peeks meets NaN."""
-    unknown = np.full_like(example.activations, np.nan)
-    return replace(example, owner=latent, activations=unknown)
+def _blind(examples: Sequence[Example], latent: LatentId) -> list[Example]:
+    """The windows without what tells their truth: a judge that peeks meets NaN."""
+    blocks = {id(example.block): example.block for example in examples}
+    blind = {
+        key: replace(block, owner=latent, activations=np.full_like(block.activations, np.nan))
+        for key, block in blocks.items()
+    }
+    return [Example(blind[id(example.block)], example.row) for example in examples]
 
 
 def _answer(item: Item, verdict: Verdict | NoVerdict) -> Answer:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from autointerp.judges import Verdict
 from autointerp.judges.pattern import PatternJudge
-from autointerp.latents import AutointerpError, Example, LatentId
+from autointerp.latents import AutointerpError, Example, ExampleBlock, LatentId
 from autointerp.patterns import (
     AFFIXES,
     BLANK_CLASSES,
@@ -153,7 +153,11 @@ def test_what_is_no_pattern_is_refused_in_one_line(text: str) -> None:
 def _example(words: list[int], left: list[int], vocabulary: list[str]) -> Example:
     ids = np.array(words, np.int32)
     activations = np.full(len(words), np.nan, np.float32)  # a judge must not look
-    return Example(LatentId("c", 0), 0, 0, ids, activations, np.array(left, np.int32), vocabulary)
+    one, before = np.zeros(1, np.int64), np.array([left], np.int32)
+    block = ExampleBlock(
+        LatentId("c", 0), one, one, ids[None], activations[None], before, vocabulary
+    )
+    return Example(block, 0)
 
 
 def test_judge_reads_text_and_tokens_only() -> None:

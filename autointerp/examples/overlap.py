@@ -14,13 +14,16 @@ from functools import cache, cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from autointerp.examples.documents import splitmix64
+
 Tokens = NDArray[np.int32]
 Hashes = NDArray[np.uint64]
+Owners = NDArray[np.int64]  # numbers of latents, from 0
 
 SPAN = 16  # tokens around a peak
 GRAM = 5
 # Slots of a table for each hash in it: few others fall on a slot by chance.
-SPARSENESS = 16
+SPARSENESS = 8
 _SPREAD, _BASE = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F  # odd, so invertible modulo 2**64
 
 
@@ -101,6 +104,14 @@ class Candidates:
         )
 
 
+def owned(hashes: Hashes, owners: Owners | None) -> Hashes:
+    """The hashes [n] or [n, g] made different for every owner [n]."""
+    if owners is None:
+        return hashes
+    salts = splitmix64(owners.astype(np.uint64))
+    return hashes ^ (salts if hashes.ndim == 1 else salts[:, None])
+
+
 def _sets(grams: Hashes) -> tuple[Hashes, NDArray[np.bool_], NDArray[np.int64]]:
     """Sort the grams of each window; tell the first of equal ones, and how many differ."""
     grams.sort(axis=1)
@@ -116,41 +127,48 @@ class _Table:
         bits = max(8, int(SPARSENESS * hashes.size - 1).bit_length())
         self._shift = np.uint64(64 - bits)
         self._slots = np.zeros(2**bits, bool)
-        self._slots[hashes >> self._shift] = True
+        self._slots[self._places(hashes)] = True
 
     def perhaps(self, hashes: Hashes) -> NDArray[np.bool_]:
-        found: NDArray[np.bool_] = self._slots[hashes >> self._shift]
-        return found
+        return self._slots[self._places(hashes)]
+
+    def _places(self, hashes: Hashes) -> NDArray[np.int64]:
+        # Indexing with unsigned numbers would copy them once more.
+        return (hashes >> self._shift).view(np.int64)
 
 
 class Shown:
     """Windows that were shown. Tells which candidates repeat one of them."""
 
-    def __init__(self, tokens: Tokens) -> None:
-        """``tokens``: [m, w]."""
+    def __init__(self, tokens: Tokens, owners: Owners | None = None) -> None:
+        """``tokens`` [m, w]; with ``owners`` [m], each was shown for one latent of several."""
         self.count = len(tokens)
         if not self.count:
             return
         width = tokens.shape[1]
-        self._runs, grams = run_hashes(tokens, min(SPAN, width), min(GRAM, width))
-        self._run_table = _Table(self._runs)
-        self._grams, self._distinct, self._sizes = _sets(grams)
-        self._gram_table = _Table(self._grams)
+        runs, grams = run_hashes(tokens, min(SPAN, width), min(GRAM, width))
+        grams, self._distinct, self._sizes = _sets(grams)
+        self._runs, self._grams = owned(runs, owners), owned(grams, owners)
+        self._run_table, self._gram_table = _Table(self._runs), _Table(self._grams)
 
-    def repeated_by(self, candidates: Candidates) -> NDArray[np.bool_]:
-        """Which candidates repeat a shown window: [n]."""
+    def repeated_by(
+        self, candidates: Candidates, owners: Owners | None = None
+    ) -> NDArray[np.bool_]:
+        """Which candidates repeat a window that was shown, for the same owner if those are
+        given: [n]."""
         repeats = np.zeros(len(candidates.spans), bool)
         if not self.count or not len(repeats):
             return repeats
-        near = np.flatnonzero(self._run_table.perhaps(candidates.spans))
+        spans, grams = owned(candidates.spans, owners), owned(candidates.grams, owners)
+        near = np.flatnonzero(self._run_table.perhaps(spans))
         if len(near):
-            repeats[near] = _contains(self._sorted_runs, candidates.spans[near])
-        known = self._gram_table.perhaps(candidates.grams) & candidates.distinct
+            repeats[near] = _contains(self._sorted_runs, spans[near])
+        known = self._gram_table.perhaps(grams) & candidates.distinct
         enough = 2 * known.sum(1) >= candidates.sizes
         close = np.flatnonzero(enough & ~repeats)
         if len(close):
             repeats[close] = self._near_duplicates(
-                candidates.grams[close], known[close], candidates.sizes[close]
+                grams[close], known[close], candidates.sizes[close]
             )
         return repeats
 
@@ -162,17 +180,18 @@ class Shown:
         ``grams`` [n, g]; ``known`` marks those that may be in a shown window; ``sizes`` [n]
         counts the distinct ones of each window.
         """
-        packed = self._packed
         at = np.nonzero(known)[0]
-        grams = grams[known] & ~self._low_bits
+        wanted = grams[known]
+        packed, grams = self._packed(wanted), wanted & ~self._low_bits
         low = np.searchsorted(packed, grams)
         matches = np.searchsorted(packed, grams | self._low_bits, side="right") - low
         places = np.arange(matches.sum()) + np.repeat(low - np.cumsum(matches) + matches, matches)
         windows = (packed[places] & self._low_bits).astype(np.int64)
-        pairs = np.repeat(at, matches) * self.count + windows
-        common = np.bincount(pairs, minlength=len(sizes) * self.count).reshape(len(sizes), -1)
+        pairs, common = np.unique(np.repeat(at, matches) * self.count + windows, return_counts=True)
+        ours, theirs = np.divmod(pairs, self.count)
         # |A ∩ B| ≥ ½ |A ∪ B|, and |A ∪ B| = |A| + |B| − |A ∩ B|
-        near: NDArray[np.bool_] = np.any(3 * common >= sizes[:, None] + self._sizes, axis=1)
+        near = np.zeros(len(sizes), bool)
+        near[ours[3 * common >= sizes[ours] + self._sizes[theirs]]] = True
         return near
 
     @cached_property
@@ -183,11 +202,12 @@ class Shown:
     def _low_bits(self) -> np.uint64:
         return np.uint64(2 ** self.count.bit_length() - 1)
 
-    @cached_property
-    def _packed(self) -> Hashes:
-        """Every distinct gram of every shown window, sorted, the window in the low bits."""
-        windows = np.arange(self.count, dtype=np.uint64)[:, None]
-        return np.sort((self._grams & ~self._low_bits | windows)[self._distinct])
+    def _packed(self, wanted: Hashes) -> Hashes:
+        """The distinct grams of shown windows that may be wanted ones, sorted, the window in
+        the low bits."""
+        near = _Table(wanted).perhaps(self._grams) & self._distinct
+        windows = np.nonzero(near)[0].astype(np.uint64)
+        return np.sort(self._grams[near] & ~self._low_bits | windows)
 
 
 def _contains(ascending: Hashes, hashes: Hashes) -> NDArray[np.bool_]:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autointerp.examples.contrast import contrasts
 from autointerp.examples.draws import split_addresses
-from autointerp.examples.labelled import build_examples, labelled_set
+from autointerp.examples.labelled import build_examples, labelled_set, labelled_sets
 from autointerp.examples.negatives import prepare
-from autointerp.examples.overlap import Tokens, first_of_each, span_hashes
-from autointerp.examples.store import ExampleStore, Windows
-from autointerp.latents import Evidence, LatentId, Statistics
+from autointerp.examples.overlap import first_of_each, owned, span_hashes
+from autointerp.examples.pools import codes_of
+from autointerp.examples.store import ExampleStore
+from autointerp.latents import Evidence, LabelledSet, LatentId, Split, Statistics
 
-__all__ = ["evidence", "labelled_set", "prepare"]
+__all__ = ["SetBuilder", "evidence", "evidences", "labelled_set", "labelled_sets", "prepare"]
 
+BLOCK = 8  # latents that are well built together
 TOKEN_MATCHED = 20
 TOP_TOKENS = 10
 _QUANTILES = np.linspace(0, 1, 11)
@@ -31,41 +35,71 @@ def evidence(store: ExampleStore, latent: LatentId) -> Evidence:
     Raises:
         AutointerpError: if the latent is not in the store.
     """
-    top = store.windows(latent, "explain", "top")
-    sampled = store.windows(latent, "explain", "sampled")
+    return evidences(store, [latent])[0]
+
+
+def evidences(store: ExampleStore, latents: Sequence[LatentId]) -> list[Evidence]:
+    """:func:`evidence` of several latents, in their order, much cheaper than one by one."""
+    found: dict[LatentId, Evidence] = {}
+    for coder in dict.fromkeys(latent.coder for latent in latents):
+        mine = [latent for latent in latents if latent.coder == coder]
+        found.update(zip(mine, _of_one_coder(store, mine), strict=True))
+    return [found[latent] for latent in latents]
+
+
+def _of_one_coder(store: ExampleStore, latents: list[LatentId]) -> Iterator[Evidence]:
     prepared = contrasts(store)
-    matched = split_addresses(prepared.windows(latent, ("explain", "token"))[:TOKEN_MATCHED])
-    documents = np.concatenate([top.documents, sampled.documents, matched[0]])
-    starts = np.concatenate([top.starts, sampled.starts, matched[1]])
+    top, top_bounds = store.windows_of(latents, "explain", "top")
+    sampled, sampled_bounds = store.windows_of(latents, "explain", "sampled")
+    matched = [prepared.windows(i, ("explain", "token"))[:TOKEN_MATCHED] for i in latents]
+    parts = [np.diff(top_bounds), np.diff(sampled_bounds), np.array([len(m) for m in matched])]
+    owners = np.concatenate([np.repeat(np.arange(len(latents)), counts) for counts in parts])
+    codes = np.concatenate([codes_of(top), codes_of(sampled), *matched])
+    documents, starts = split_addresses(codes)
     tokens = store.window_tokens(documents, starts)
-    activations = np.zeros(tokens.shape, np.float32)
     active = len(top) + len(sampled)
+    activations = np.zeros(tokens.shape, np.float32)
     activations[: len(top)] = top.activations
     activations[len(top) : active] = sampled.activations
     peaks = activations.argmax(1)
-    distinct = first_of_each(span_hashes(tokens[: len(top)], peaks[: len(top)]))
+    spans = owned(span_hashes(tokens[: len(top)], peaks[: len(top)]), owners[: len(top)])
+    distinct = first_of_each(spans)
     ascending = np.argsort(sampled.maxima, kind="stable") + len(top)
     order = np.concatenate([distinct, ascending, np.arange(active, len(tokens))])
+    order = order[np.argsort(owners[order], kind="stable")]
+    peak_tokens = tokens[np.arange(len(tokens)), peaks][order]
+    shown_top = np.bincount(owners[distinct], minlength=len(latents))
+    bounds = np.searchsorted(owners[order], np.arange(len(latents) + 1))
     built = build_examples(
-        store, latent, documents[order], starts[order], tokens[order], activations[order]
+        store,
+        latents,
+        bounds,
+        documents[order],
+        starts[order],
+        tokens[order],
+        activations[order],
     )
-    shown_top, shown = len(distinct), len(distinct) + len(sampled)
-    at_peaks = tokens[np.arange(len(top), active), peaks[len(top) : active]]
-    return Evidence(
-        latent=latent,
-        statistics=_statistics(store, latent, sampled, at_peaks),
-        top=built[:shown_top],
-        sampled=built[shown_top:shown],
-        token_matched=built[shown:],
-        background=store.background("explain"),
-        background_maxima=store.background_maxima(latent, "explain"),
-        logit_lens=[store.vocabulary[i] for i in prepared.logit_lens(latent)],
-    )
+    maxima = activations[order].max(1)
+    for i, (latent, examples) in enumerate(zip(latents, built, strict=True)):
+        middle = int(shown_top[i])
+        end = middle + int(parts[1][i])
+        part = slice(bounds[i] + middle, bounds[i] + end)
+        yield Evidence(
+            latent=latent,
+            statistics=_statistics(store, latent, maxima[part], peak_tokens[part]),
+            top=examples[:middle],
+            sampled=examples[middle:end],
+            token_matched=examples[end:],
+            background=store.background("explain"),
+            background_maxima=store.background_maxima(latent, "explain"),
+            logit_lens=[store.vocabulary[i] for i in prepared.logit_lens(latent)],
+        )
 
 
 def _statistics(
-    store: ExampleStore, latent: LatentId, sampled: Windows, at_peaks: Tokens
+    store: ExampleStore, latent: LatentId, maxima: NDArray[np.float32], at_peaks: NDArray[np.int32]
 ) -> Statistics:
+    """``maxima``, ascending, and the tokens at the peaks of the latent's sampled windows."""
     counts = store.statistics(latent.coder)
     firing = int(counts.firing_count[latent.index])
     commonest = Counter(at_peaks.tolist()).most_common(TOP_TOKENS)
@@ -74,14 +108,43 @@ def _statistics(
         density=firing / max(1, counts.tokens),
         maximum=float(counts.maximum[latent.index]),
         mean=float(counts.sum[latent.index]) / max(1, firing),
-        quantiles=_quantiles(sampled.maxima),
+        quantiles=_quantiles(maxima),
         top_tokens=[(store.vocabulary[token], count) for token, count in commonest],
     )
 
 
-def _quantiles(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _quantiles(ascending: NDArray[np.float32]) -> NDArray[np.float32]:
     """Linearly interpolated quantiles at 0, .1, …, 1; zeros if there is no value."""
-    if not len(values):
+    if not len(ascending):
         return np.zeros(11, np.float32)
-    positions = np.arange(len(values)) / max(1, len(values) - 1)
-    return np.interp(_QUANTILES, positions, np.sort(values)).astype(np.float32)
+    at = _QUANTILES * (len(ascending) - 1)
+    return np.interp(at, np.arange(len(ascending)), ascending).astype(np.float32)
+
+
+class SetBuilder:
+    """Evidence and one split's labelled sets of many latents, built a block at a time.
+
+    Latents are best taken in the order given; a latent's block is let go as it is taken.
+    """
+
+    def __init__(self, store: ExampleStore, split: Split, latents: Iterable[LatentId]) -> None:
+        self._store = store
+        self._split: Split = split
+        self._waiting = dict.fromkeys(latents)
+        self._built: dict[LatentId, tuple[Evidence, LabelledSet]] = {}
+
+    def take(self, latent: LatentId) -> tuple[Evidence, LabelledSet]:
+        """What an explainer may see of the latent, and the windows to judge it on.
+
+        Raises:
+            AutointerpError: if the latent is not in the store.
+        """
+        if latent not in self._built:
+            self._waiting.pop(latent, None)
+            block = [latent, *islice(self._waiting, BLOCK - 1)]
+            for other in block[1:]:
+                del self._waiting[other]
+            shown = evidences(self._store, block)
+            sets = labelled_sets(self._store, self._split, shown)
+            self._built.update(zip(block, zip(shown, sets, strict=True), strict=True))
+        return self._built.pop(latent)

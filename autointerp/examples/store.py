@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from autointerp.examples.documents import DOCUMENT, LEFT_CONTEXT, Geometry, token_dtype
+from autointerp.examples.documents import DOCUMENT, LEFT_CONTEXT, Geometry, ranges, token_dtype
 from autointerp.latents import SPLITS, AutointerpError, Background, LatentId, Split
 
 Kind = Literal["top", "sampled"]
@@ -179,17 +181,26 @@ class ExampleStore:
         self, documents: NDArray[np.int64], starts: NDArray[np.int64]
     ) -> NDArray[np.int32]:
         """Token ids [n, window] of many windows at once."""
-        at = (self._offset[documents] + starts)[:, None] + np.arange(self.window)
-        return np.asarray(self._tokens[at], np.int32)
+        return self._runs(self._offset[documents] + starts, self.window)
 
     def left_tokens(
         self, documents: NDArray[np.int64], starts: NDArray[np.int64]
     ) -> NDArray[np.int32]:
         """The up to 32 token ids before each window in its row, [n, 32], padded with −1."""
-        before = np.arange(-LEFT_CONTEXT, 0) + starts[:, None]
-        at = np.maximum(self._offset[documents][:, None] + before, 0)
-        outside = before < self.row_starts(documents, starts)[:, None]
-        return np.where(outside, -1, self._tokens[at].astype(np.int32))
+        begins = self._offset[documents] + starts - LEFT_CONTEXT
+        left = self._runs(np.maximum(begins, 0), LEFT_CONTEXT)
+        for row in np.flatnonzero(begins < 0).tolist():  # nothing lies before the first token
+            left[row] = np.roll(left[row], -int(begins[row]))
+        missing = LEFT_CONTEXT - (starts - self.row_starts(documents, starts))
+        left[np.arange(LEFT_CONTEXT) < missing[:, None]] = -1
+        return left
+
+    def _runs(self, begins: NDArray[np.int64], length: int) -> NDArray[np.int32]:
+        """The ``length`` tokens from each place of the token file: [n, length]."""
+        if len(self._tokens) < length:
+            return np.zeros((len(begins), length), np.int32)
+        runs: NDArray[np.int32] = sliding_window_view(self._tokens, length)[begins].astype(np.int32)
+        return runs
 
     def row_start(self, document: int, start: int) -> int:
         """The first token of the row in which the subject read the document's token ``start``."""
@@ -221,23 +232,32 @@ class ExampleStore:
         Raises:
             AutointerpError: if the latent is not in the store.
         """
-        arrays = self._latent(latent)
-        group = GROUPS.index((split, kind))
-        bounds = arrays["entry_offsets"][latent.index]
-        low, high = int(bounds[group]), int(bounds[group + 1])
-        documents, starts = self.address(arrays["entry_windows"][low:high])
-        return Windows(
-            documents,
-            starts,
-            np.array(arrays["entry_maxima"][low:high]),
-            self._dense(arrays, low, high),
-        )
+        return self.windows_of([latent], split, kind)[0]
 
-    def _dense(self, arrays: dict[str, Any], low: int, high: int) -> NDArray[np.float32]:
-        offsets = np.asarray(arrays["pair_offsets"][low : high + 1])
-        dense = np.zeros((high - low, self.window), np.float32)
-        rows = np.repeat(np.arange(high - low), np.diff(offsets))
-        pairs = slice(int(offsets[0]), int(offsets[-1]))
+    def windows_of(
+        self, latents: Sequence[LatentId], split: Split, kind: Kind
+    ) -> tuple[Windows, NDArray[np.int64]]:
+        """:meth:`windows` of several latents of one coder, one latent after the other; and the
+        bounds of each latent's: [latents + 1]."""
+        for latent in latents:
+            arrays = self._latent(latent)
+        indices = np.array([latent.index for latent in latents])
+        offsets = arrays["entry_offsets"]
+        group = GROUPS.index((split, kind))
+        lows = offsets[indices, group].astype(np.int64)
+        counts = offsets[indices, group + 1].astype(np.int64) - lows
+        entries = ranges(lows, counts)
+        documents, starts = self.address(arrays["entry_windows"][entries])
+        maxima, activations = arrays["entry_maxima"][entries], self._dense(arrays, entries)
+        windows = Windows(documents, starts, maxima, activations)
+        return windows, np.concatenate([[0], np.cumsum(counts)])
+
+    def _dense(self, arrays: dict[str, Any], entries: NDArray[np.int64]) -> NDArray[np.float32]:
+        lows = arrays["pair_offsets"][entries].astype(np.int64)
+        counts = arrays["pair_offsets"][entries + 1].astype(np.int64) - lows
+        pairs = ranges(lows, counts)
+        dense = np.zeros((len(entries), self.window), np.float32)
+        rows = np.repeat(np.arange(len(entries)), counts)
         dense[rows, arrays["positions"][pairs]] = arrays["values"][pairs]
         return dense
 

@@ -51,8 +51,8 @@ class PatternJudge:
 
 def stacked(examples: Sequence[Example]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Token ids [n, window] and left ids [n, longest], padded on the left with −1."""
-    longest = max(len(example.left_ids) for example in examples)
+    longest = max(example.block.left_ids.shape[1] for example in examples)
     left = np.full((len(examples), longest), -1, dtype=np.int32)
-    for row, example in enumerate(examples):
-        left[row, longest - len(example.left_ids) :] = example.left_ids
-    return np.stack([example.token_ids for example in examples]), left
+    for row, (block, place) in enumerate(examples):
+        left[row, longest - block.left_ids.shape[1] :] = block.left_ids[place]
+    return np.stack([block.token_ids[place] for block, place in examples]), left

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from time import perf_counter
 from typing import Any, Protocol
 
-from autointerp.examples.sampling import evidence, labelled_set
+from autointerp.examples.sampling import SetBuilder
 from autointerp.examples.store import ExampleStore
 from autointerp.judges import Judge
 from autointerp.latents import (
@@ -46,6 +47,7 @@ class ExplainTask:
     """Explains one latent. Failures become explanations of status ``failed``."""
 
     store: ExampleStore
+    sets: SetBuilder  # of SELECT
     explainer: Explainer
     name: str
     report: Report
@@ -60,9 +62,7 @@ class ExplainTask:
         if not self.store.statistics(latent.coder).firing_count[latent.index]:
             return Explanation(latent, "", self.name, status="dead", reason="it never fired")
         try:
-            shown = evidence(self.store, latent)
-            selection = labelled_set(self.store, latent, "select", shown)
-            return await self.explainer.explain(shown, selection)
+            return await self.explainer.explain(*self.sets.take(latent))
         except AutointerpError:
             raise
         except Exception as error:  # noqa: BLE001 – recorded; the run goes on
@@ -75,10 +75,20 @@ class ScoreTask:
     """Scores one explanation, and its controls, with the scorers that have not done so."""
 
     store: ExampleStore
+    explanations: Sequence[Explanation]
     scorers: Sequence[JudgedScorer]
     controls: Mapping[LatentId, Sequence[Control]]
     done: set[tuple[str, str, str]]
     report: Report
+
+    @cached_property
+    def todo(self) -> list[Explanation]:
+        """The explanations that lack a score."""
+        return [e for e in self.explanations if self.missing(e)]
+
+    @cached_property
+    def _sets(self) -> SetBuilder:
+        return SetBuilder(self.store, "test", [e.latent for e in self.todo])
 
     def missing(self, explanation: Explanation) -> list[tuple[JudgedScorer, str]]:
         """The (scorer, control) pairs that have no score yet."""
@@ -91,8 +101,7 @@ class ScoreTask:
         ]
 
     async def __call__(self, explanation: Explanation) -> list[Scored]:
-        shown = evidence(self.store, explanation.latent)
-        test = labelled_set(self.store, explanation.latent, "test", shown)
+        shown, test = self._sets.take(explanation.latent)
         texts: dict[str, Explanation] = {
             c.name: c.explanation for c in self.controls.get(explanation.latent, ())
         }

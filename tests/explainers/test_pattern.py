@@ -14,6 +14,7 @@ from autointerp.latents import (
     Background,
     Evidence,
     Example,
+    ExampleBlock,
     Explanation,
     Item,
     LabelledSet,
@@ -30,12 +31,11 @@ Rule = Callable[[Sequence[str], int], float]
 
 def _split(rule: Rule, seed: int, n: int = 900) -> list[Example]:
     ids = np.random.default_rng(seed).integers(0, len(VOCABULARY), (n, 20)).astype(np.int32)
-    examples = []
-    for number, row in enumerate(ids):
-        tokens = [VOCABULARY[i] for i in row]
-        activations = np.array([rule(tokens, place) for place in range(20)], np.float32)[8:]
-        examples.append(Example(LATENT, number, 8, row[8:], activations, row[:8], VOCABULARY))
-    return examples
+    words = [[VOCABULARY[i] for i in row] for row in ids]
+    activations = np.array([[rule(row, at) for at in range(8, 20)] for row in words], np.float32)
+    numbers, starts = np.arange(n), np.full(n, 8)
+    block = ExampleBlock(LATENT, numbers, starts, ids[:, 8:], activations, ids[:, :8], VOCABULARY)
+    return block.examples()
 
 
 def _evidence(rule: Rule) -> Evidence:

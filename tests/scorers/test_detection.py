@@ -12,6 +12,7 @@ import pytest
 from autointerp.judges import NoVerdict, Verdict
 from autointerp.latents import (
     Example,
+    ExampleBlock,
     Explanation,
     Failure,
     Item,
@@ -50,9 +51,10 @@ def item(number: int, source: Source, decile: int | None = None) -> Item:
     activations = np.array([0, 2.0 * positive], dtype=np.float32)
     token_ids = np.array([number, 3], dtype=np.int32)
     owner = LATENT if positive else LatentId("layers.1", 9)
-    left = np.array([], dtype=np.int32)
-    example = Example(owner, number, 0, token_ids, activations, left, VOCABULARY)
-    return Item(example, positive, source, decile)
+    one = np.array([number])
+    left = np.zeros((1, 0), dtype=np.int32)
+    block = ExampleBlock(owner, one, one, token_ids[None], activations[None], left, VOCABULARY)
+    return Item(Example(block, 0), positive, source, decile)
 
 
 def labelled_set(random: int = 20, shortage: str | None = None) -> LabelledSet:

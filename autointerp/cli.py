@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,13 +17,22 @@ if TYPE_CHECKING:
     from autointerp.pipeline.run import Session
 
 DONE, FAILURES, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
-_SQLITE_DISK = ("disk is full", "readonly database", "unable to open", "disk I/O error")
+_FREE, _ELSEWHERE = "free some space and run again to continue", "set run.directory elsewhere"
+_ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FREE),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), _ELSEWHERE),
+}
+_SQLITE_ADVICE = {
+    "disk is full": _FREE,
+    "disk I/O error": _FREE,
+    "readonly database": _ELSEWHERE,
+    "unable to open": _ELSEWHERE,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 with failures, 2 bad input, 130."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parse(argv)
     status: bool = arguments.command is _status
     if status:  # before any import that takes time
         return _status(arguments)
@@ -30,8 +40,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _guarded(arguments)
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Overrides may stand on both sides of options, of which argparse reads only the first."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    overrides = getattr(arguments, "overrides", None)
+    if overrides is None or any(word.startswith("-") for word in rest):
+        parser.parse_args(argv)  # tells what is wrong
+    else:
+        overrides += rest
+    return arguments
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Do as on Ctrl-C, on which an event loop cancels its tasks before it ends."""
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler):
+        raise KeyboardInterrupt
+    handler(number, frame)
 
 
 def _guarded(arguments: argparse.Namespace) -> int:
@@ -48,14 +74,15 @@ def _guarded(arguments: argparse.Namespace) -> int:
         print("interrupted; run the same command again to continue", file=sys.stderr)
         return INTERRUPTED
     except OSError as error:
-        if error.errno not in _DISK:
+        if error.errno not in _ADVICE:
             raise
         where = f" {error.filename}" if error.filename else ""
-        return _refuse(f"cannot write{where}: {error.strerror}; set run.directory to another disk")
+        return _refuse(f"cannot write{where}: {error.strerror}; {_ADVICE[error.errno]}")
     except sqlite3.OperationalError as error:
-        if not any(phrase in str(error) for phrase in _SQLITE_DISK):
+        advice = next((a for phrase, a in _SQLITE_ADVICE.items() if phrase in str(error)), None)
+        if advice is None:
             raise
-        return _refuse(f"cannot write results: {error}; set run.directory to another disk")
+        return _refuse(f"cannot write results: {error}; {advice}")
 
 
 def _refuse(message: str) -> int:
@@ -196,8 +223,7 @@ def _stages(
             s.enter("done")
         except StoppedError as reason:
             stopped = str(reason)
-            s.enter("stopped")
-            s.log.event("breaker", reason=stopped)
+            s.stop(stopped)
         document, failed = s.summary(), failures(s.results, s.explainer)
         s.log.event("summary", **document)
     _print_summary(arguments, s, document)
@@ -246,16 +272,22 @@ def _collect(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from autointerp.pipeline.status import find_run, read_status
+    from autointerp.pipeline.status import ENDED, find_run, is_running, read_status
 
     path = find_run(arguments.directory)
     document = read_status(path) if path is not None else None
-    if document is None:
+    if path is None or document is None:
         return _refuse(f"no run at {arguments.directory} or runs/{arguments.directory}")
+    document["running"] = is_running(path)
     if arguments.json:
         _print_json(document)
         return DONE
-    print(f"{document['run']}: {document['stage']}, {document['seconds']:.0f} s")
+    stage = document["stage"]
+    if not document["running"] and stage not in ENDED:
+        stage = f"stopped in {stage} and not running; run it again to continue"
+    print(f"{document['run']}: {stage}, {document['seconds']:.0f} s")
+    if document.get("reason"):
+        print(document["reason"])
     counts = ", ".join(f"{name} {count}" for name, count in document["by_status"].items())
     print(f"{document['latents']} latents: {counts or 'none yet'}")
     for scorer, figures in document["scores"].items():

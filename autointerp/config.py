@@ -144,6 +144,58 @@ class ExamplesSection(Section):
     test: TestWindows = TestWindows()
 
 
+class PriceSection(Section):
+    """Dollars for a million tokens; ``cached`` prompt tokens cost as the others unless said."""
+
+    prompt: float = Field(ge=0)
+    cached: float | None = Field(default=None, ge=0)
+    completion: float = Field(ge=0)
+
+
+class LLMSection(Section):
+    """One language model that a run talks to, through any OpenAI-compatible endpoint.
+
+    ``base_url`` is OpenAI's own unless given; it stands for a server that already runs.
+    ``temperature`` and ``max_tokens`` replace what the prompts ask for. ``extra_body`` is merged
+    into every request; a null there leaves a field out (``{temperature: null}`` for models that
+    take none). ``structured`` says how replies are held to a schema: by the server, by the prompt,
+    or whichever works. The key itself is read from the environment variable ``api_key_env`` and
+    stands nowhere else.
+    """
+
+    backend: Literal["openai", "vllm"] = "openai"
+    model: str = Field(min_length=1)
+    base_url: str | None = None
+    api_key_env: str = Field(default="OPENAI_API_KEY", min_length=1)
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    concurrency: int = Field(default=32, ge=1)
+    timeout: float = Field(default=120.0, gt=0)
+    temperature: float | None = Field(default=None, ge=0)
+    max_tokens: int | None = Field(default=None, ge=1)
+    structured: Literal["auto", "schema", "prompt"] = "auto"
+    prices: PriceSection | None = None
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("base_url")
+    @classmethod
+    def _plain_url(cls, url: str | None) -> str | None:
+        if url is None:
+            return url
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"{url!r} is not a URL; write http://HOST:PORT/v1")
+        if "@" in url.partition("://")[2].partition("/")[0]:
+            raise ValueError("a URL with a password would be written to files; use api_key_env")
+        return url.rstrip("/")
+
+
+class BudgetSection(Section):
+    """What a run may spend in all, however often it is resumed; ``hours`` count from each start."""
+
+    dollars: float | None = Field(default=None, ge=0)
+    prompt_tokens: int | None = Field(default=None, ge=0)
+    hours: float | None = Field(default=None, ge=0)
+
+
 class EngineSection(Section):
     """What spreads the tasks, and how many latents are in flight at once."""
 
@@ -165,6 +217,9 @@ class RunConfig(Section):
     scorers: list[dict[str, Any]] = Field(
         default_factory=lambda: [{"kind": "detection"}], validate_default=True
     )
+    llms: dict[str, LLMSection] = Field(default_factory=dict)
+    budget: BudgetSection = BudgetSection()
+    journal: Path | None = None
     engine: EngineSection = EngineSection()
 
     @model_validator(mode="before")

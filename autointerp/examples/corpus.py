@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ def documents(source: str | Path, column: str = "text") -> Iterator[str]:
     file is one document. Texts of more than 200,000 characters are cut at line ends.
 
     Raises:
-        AutointerpError: before the first text, if the source, its column or all text is absent.
+        AutointerpError: before the first text, if the source, its column or all text is absent;
+            of a folder, if any file's first row lacks the column. Later, for later rows.
     """
     texts = _pieces(text for text in _texts(str(source), column) if text.strip())
     first = next(texts, None)
@@ -82,14 +84,20 @@ def _texts(source: str, column: str) -> Iterator[str]:
 
 
 def _folder(folder: Path, column: str) -> Iterator[str]:
-    files = sorted(path for path in folder.rglob("*") if path.suffix in TEXT_SUFFIXES)
+    found = (path for path in folder.rglob("*") if path.suffix in TEXT_SUFFIXES)
+    files = sorted(path for path in found if path.is_file())
     if not files:
         raise AutointerpError(f"corpus {folder} holds no {', '.join(TEXT_SUFFIXES)} files")
+    for path in files:  # a column that is not there is found now, not hours later
+        if path.suffix != ".txt":
+            next(_file(path, column), None)
     for path in files:
         yield from _file(path, column)
 
 
 def _file(path: Path, column: str) -> Iterator[str]:
+    if not os.access(path, os.R_OK):
+        raise AutointerpError(f"corpus {path} may not be read; change its permissions")
     if path.suffix == ".jsonl":
         return _jsonl(path, column)
     if path.suffix == ".parquet":
@@ -102,7 +110,7 @@ def _file(path: Path, column: str) -> Iterator[str]:
 def _decode(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except (UnicodeDecodeError, PermissionError) as error:
+    except UnicodeDecodeError as error:
         raise AutointerpError(f"corpus {path} cannot be read as UTF-8 text: {error}") from error
 
 
@@ -124,10 +132,13 @@ def _jsonl(path: Path, column: str) -> Iterator[str]:
 
 def _parquet(path: Path, column: str) -> Iterator[str]:
     try:
-        from pyarrow import parquet
+        from pyarrow import ArrowException, parquet
     except ImportError as error:
         raise AutointerpError(f"reading {path} needs pyarrow: pip install pyarrow") from error
-    file = parquet.ParquetFile(path)
+    try:
+        file = parquet.ParquetFile(path)
+    except ArrowException as error:
+        raise AutointerpError(f"corpus {path} is not a parquet file: {error}") from error
     names = file.schema_arrow.names
     if column not in names:
         raise AutointerpError(_no_column(str(path), column, names))

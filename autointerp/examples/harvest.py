@@ -49,7 +49,7 @@ class ExampleOptions:
     background: int = 4096
     splits: tuple[float, float, float] = (0.4, 0.2, 0.4)
     explain_top: int = 40
-    explain_sampled: int = 100
+    explain_sampled: int = 200
     select_sampled: int = 60
     test_sampled: int = 120
 

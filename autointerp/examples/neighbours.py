@@ -13,6 +13,7 @@ from autointerp.latents import LatentId
 from autointerp.subject.coders import SparseCoder
 
 EACH = 8  # neighbours of each kind
+COSINE_STEPS = 10_000  # cosines closer than one over this count as equal
 BLOCK = 256  # latents whose cosines with all others are held at once
 
 
@@ -41,8 +42,11 @@ def _nearest(
     cosines = (directions[block] @ directions.T).cpu().numpy()
     cosines[:, ~alive] = -np.inf
     cosines[np.arange(len(block)), block] = -np.inf
-    keep = min(EACH, cosines.shape[1])
-    best = np.argpartition(-cosines, keep - 1, axis=1)[:, :keep]
+    width = cosines.shape[1]
+    keep = min(EACH, width)
+    # Cosines differ in their last bits with the size of the block; like ones go by index.
+    ranks = np.nan_to_num(np.rint(cosines * -COSINE_STEPS), posinf=2.0**40).astype(np.int64)
+    best = np.argpartition(ranks * width + np.arange(width), keep - 1, axis=1)[:, :keep]
     rows = np.arange(len(block))[:, None]
     return [b[np.isfinite(c)] for b, c in zip(best, cosines[rows, best], strict=True)]
 

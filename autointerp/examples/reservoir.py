@@ -20,13 +20,10 @@ class Entries:
     owners: NDArray[np.int32]
     keys: NDArray[np.uint32]
     windows: NDArray[np.uint32]
-    maxima: NDArray[np.float32]
     pairs: NDArray[np.int64]  # where its activations lie in the pair log
 
     def take(self, at: NDArray[np.generic]) -> Entries:
-        return Entries(
-            self.owners[at], self.keys[at], self.windows[at], self.maxima[at], self.pairs[at]
-        )
+        return Entries(self.owners[at], self.keys[at], self.windows[at], self.pairs[at])
 
     @classmethod
     def join(cls, parts: list[Entries]) -> Entries:
@@ -34,7 +31,6 @@ class Entries:
             np.concatenate([p.owners for p in parts]),
             np.concatenate([p.keys for p in parts]),
             np.concatenate([p.windows for p in parts]),
-            np.concatenate([p.maxima for p in parts]),
             np.concatenate([p.pairs for p in parts]),
         )
 
@@ -42,9 +38,8 @@ class Entries:
 class Reservoir:
     """The K smallest keys of each owner; equal keys are kept in the order they came.
 
-    A slot takes 4 bytes of key, 4 of window, and with ``detailed`` 4 of maximum and 5 of
-    activations (a place in the pair log, split in two): 17 in all. Candidates wait in a buffer
-    of about four an owner.
+    A slot takes 4 bytes of key, 4 of window, and with ``detailed`` 5 of activations (a place in
+    the pair log, split in two): 13 in all. Candidates wait in a buffer of about four an owner.
     """
 
     def __init__(self, owners: int, keep: int, detailed: bool = True) -> None:
@@ -52,7 +47,6 @@ class Reservoir:
         shape = (owners, keep)
         self.keys = np.full(shape, EMPTY, np.uint32)
         self.windows = np.zeros(shape, np.uint32)
-        self.maxima = np.zeros(shape if detailed else 0, np.float32)
         self.offsets = np.zeros(shape if detailed else 0, np.uint32)
         self.lengths = np.zeros(shape if detailed else 0, np.uint8)
         # An entry enters only with a key below its owner's threshold.
@@ -104,7 +98,6 @@ class Reservoir:
         columns: list[tuple[NDArray[Any], NDArray[Any]]] = [(self.windows, waiting.windows)]
         if self.detailed:
             columns += [
-                (self.maxima, waiting.maxima),
                 (self.offsets, (waiting.pairs >> COUNT_BITS).astype(np.uint32)),
                 (self.lengths, (waiting.pairs & 255).astype(np.uint8)),
             ]
@@ -119,13 +112,12 @@ class Reservoir:
         """The kept entries of owners ``low`` to ``high``, by owner and key. Compact first."""
         rows, columns = np.nonzero(self.keys[low:high] < EMPTY)
         at = (rows + low, columns)
-        empty = np.zeros(len(rows))
+        nothing = np.zeros(len(rows), np.int64)
         return Entries(
             (rows + low).astype(np.int32),
             self.keys[at],
             self.windows[at],
-            self.maxima[at] if self.detailed else empty.astype(np.float32),
-            self.packed(at) if self.detailed else empty.astype(np.int64),
+            self.packed(at) if self.detailed else nothing,
         )
 
     def packed(self, at: Any) -> NDArray[np.int64]:
@@ -138,7 +130,5 @@ class Reservoir:
         self.compact()
         arrays = {"keys": self.keys, "windows": self.windows, "threshold": self.threshold}
         return arrays | (
-            {"maxima": self.maxima, "offsets": self.offsets, "lengths": self.lengths}
-            if self.detailed
-            else {}
+            {"offsets": self.offsets, "lengths": self.lengths} if self.detailed else {}
         )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from autointerp.examples.documents import TokenLog, mix, ranges
 from autointerp.examples.quality import Quality, variance_explained
@@ -167,13 +168,13 @@ class HarvestState:
             tally.compact(self.background.numbers)
         self.tokens.compact()
         entries = [self._write_coder(number, name) for number, name in enumerate(self.tallies)]
-        np.save(self.directory / "background_windows.npy", self.background.numbers)
-        np.save(self.directory / "background_keys.npy", self.background.keys)
+        _save_array(self.directory / "background_windows.npy", self.background.numbers)
+        _save_array(self.directory / "background_keys.npy", self.background.keys)
         offsets = np.concatenate([[0], np.cumsum(self.tokens.counts())])
         kept = self.tokens.entries(0, self.tokens.owners)
-        np.save(self.directory / "token_offsets.npy", offsets)
-        np.save(self.directory / "token_windows.npy", kept.windows)
-        np.save(self.directory / "token_keys.npy", kept.keys)
+        _save_array(self.directory / "token_offsets.npy", offsets)
+        _save_array(self.directory / "token_windows.npy", kept.windows)
+        _save_array(self.directory / "token_keys.npy", kept.keys)
         write_json(self.directory / "vocabulary.json", self.vocabulary)
         self.log.close()
         examples = self.settings["examples"]
@@ -265,7 +266,7 @@ class HarvestState:
             "quality": quality.sums if quality else np.zeros(0),
         }
         for key, array in arrays.items():
-            np.save(folder / f"{key}.npy", array)
+            _save_array(folder / f"{key}.npy", array)
         _write_entries(folder, tally, int(bounds[-1]))
         width, hook, claims = self.coders[name]
         explained = variance_explained(quality.sums) if quality else None
@@ -353,26 +354,51 @@ def _write_entries(folder: Path, tally: CoderTally, total: int) -> None:
         "positions": (np.uint8, live),
         "values": (np.float32, live),
     }
-    files = {
-        name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (size,))
-        for name, (dtype, size) in shapes.items()
-    }
-    files["pair_offsets"][0] = 0
-    entry = pair = 0
-    for low in range(0, tally.width, OWNERS_AT_ONCE):
-        kept = _block(tally, low, low + OWNERS_AT_ONCE)
-        counts, at = spans(kept.pairs)
-        entries = slice(entry, entry + len(counts))
-        span = slice(pair, pair + len(at))
-        files["entry_keys"][entries] = kept.keys
-        files["entry_windows"][entries] = kept.windows
-        files["entry_maxima"][entries] = kept.maxima
-        files["pair_offsets"][entry + 1 : entry + 1 + len(counts)] = pair + np.cumsum(counts)
-        files["positions"][span] = pairs["position"][at]
-        files["values"][span] = pairs["value"][at]
-        entry, pair = entries.stop, span.stop
-    for file in files.values():
-        file.flush()
+    with ExitStack() as opened:
+        write = {
+            name: opened.enter_context(_npy(folder / f"{name}.npy", dtype, (size,)))
+            for name, (dtype, size) in shapes.items()
+        }
+        write["pair_offsets"](np.zeros(1))
+        pair = 0
+        for low in range(0, tally.width, OWNERS_AT_ONCE):
+            kept = _block(tally, low, low + OWNERS_AT_ONCE)
+            counts, at = spans(kept.pairs)
+            write["entry_keys"](kept.keys)
+            write["entry_windows"](kept.windows)
+            write["pair_offsets"](pair + np.cumsum(counts))
+            write["positions"](pairs["position"][at])
+            values = pairs["value"][at]
+            write["values"](values)
+            if len(at):  # a kept window has an activation
+                starts = np.cumsum(counts) - counts
+                write["entry_maxima"](np.maximum.reduceat(values, starts))
+            pair += len(at)
+
+
+@contextmanager
+def _npy(
+    path: Path, dtype: DTypeLike, shape: tuple[int, ...]
+) -> Iterator[Callable[[NDArray[Any]], None]]:
+    """Write an .npy file part by part, through what is given, with plain writes.
+
+    On a full disk numpy's own ways either kill the process, where the file is a memory map, or
+    raise an error that does not say that the disk is full.
+    """
+    with path.open("wb") as file:
+        descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+        header = {"descr": descr, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+
+        def write(part: NDArray[Any]) -> None:
+            file.write(np.ascontiguousarray(part, dtype).data)
+
+        yield write
+
+
+def _save_array(path: Path, array: NDArray[Any]) -> None:
+    with _npy(path, array.dtype, array.shape) as write:
+        write(array)
 
 
 def _block(tally: CoderTally, low: int, high: int) -> Entries:
@@ -399,20 +425,19 @@ def _stored(
     places = tally.log.append(arrays["positions"][pairs], arrays["values"][pairs], lengths)
     owners = np.repeat(np.arange(low, low + len(block), dtype=np.int32), counts)
     windows = arrays["entry_windows"][at] + shift
-    return Entries(owners, arrays["entry_keys"][at], windows, arrays["entry_maxima"][at], places)
+    return Entries(owners, arrays["entry_keys"][at], windows, places)
 
 
 def _bare(
     owners: NDArray[np.int32], keys: NDArray[np.uint32], windows: NDArray[np.uint32]
 ) -> Entries:
-    nothing = np.zeros(len(owners))
-    return Entries(owners, keys, windows, nothing.astype(np.float32), nothing.astype(np.int64))
+    return Entries(owners, keys, windows, np.zeros(len(owners), np.int64))
 
 
 def _save(folder: Path, arrays: Arrays) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, array in arrays.items():
-        np.save(folder / f"{name}.npy", array)
+        _save_array(folder / f"{name}.npy", array)
 
 
 def _load(folder: Path) -> Arrays:

@@ -168,7 +168,7 @@ class CoderTally:
         places[kept] = self.log.append(positions[pairs], values[pairs], counts[kept])
         for reservoir, at, key_at in entering:
             numbers = chunk.numbers[local[at]]
-            reservoir.add(Entries(owners[at], key_at, numbers, maxima[at], places[at]))
+            reservoir.add(Entries(owners[at], key_at, numbers, places[at]))
 
     def _add_background(
         self,

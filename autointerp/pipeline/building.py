@@ -43,11 +43,19 @@ def build_subject(config: RunConfig) -> Subject:
 
 
 def build_coders(config: RunConfig) -> dict[str, SparseCoder]:
-    """Read every coder's checkpoint, in float32 on the CPU."""
-    return {
-        name: load_coder(coder_path(name, coder), revision=coder.revision)
-        for name, coder in config.subject.coders.items()
-    }
+    """Read every coder's checkpoint, in float32 on the CPU.
+
+    Raises:
+        AutointerpError: naming the coder whose checkpoint cannot be used.
+    """
+    coders = {}
+    for name, coder in config.subject.coders.items():
+        path = coder_path(name, coder)
+        try:
+            coders[name] = load_coder(path, revision=coder.revision)
+        except AutointerpError as error:
+            raise AutointerpError(f"subject.coders.{name}: {error}") from error
+    return coders
 
 
 def attach(

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from autointerp.latents import AutointerpError, LatentId
+from autointerp.pipeline.status import LOCK
 
 RESULTS = "results.sqlite"
 EXAMPLES = "examples"
 CONFIG = "config.yaml"
 RECORD = "versions.json"
+LOCK_ATTEMPTS = 10
 
 
 @contextmanager
@@ -30,19 +32,25 @@ def writing(run: Path) -> Iterator[None]:
     """
     try:
         run.mkdir(parents=True, exist_ok=True)
-        lock = (run / ".lock").open("w")
+        lock = (run / LOCK).open("w")
     except OSError as error:
         raise AutointerpError(
             f"cannot write to {run}: {error.strerror}; set run.directory"
         ) from error
     with lock:
+        _hold(lock, run)
+        yield
+
+
+def _hold(lock: IO[str], run: Path) -> None:
+    for _ in range(LOCK_ATTEMPTS):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AutointerpError(
-                f"another process is running in {run}; wait, or stop it"
-            ) from None
-        yield
+        except BlockingIOError:  # perhaps only by a look at the status, which takes an instant
+            time.sleep(0.02)
+        else:
+            return
+    raise AutointerpError(f"another process is running in {run}; wait, or stop it")
 
 
 def check_space(run: Path, needed: int) -> None:
@@ -63,6 +71,11 @@ def store_bytes(tokens: int, latents: int, windows: int, window: int) -> int:
     """About the most that an example store takes: ``windows`` kept of each latent."""
     per_window = 24 + window // 4 * 5
     return tokens * 4 + latents * windows * per_window
+
+
+def size(folder: Path) -> int:
+    """The bytes of all files below a folder; 0 if there is none."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 class RunLog:

@@ -159,6 +159,16 @@ class Results:
         )
         return [_explanation(row) for row in rows]
 
+    def statuses(self, explainer: str) -> dict[str, int]:
+        """How many explanations of one explainer there are by status; cheap however many."""
+        return dict(
+            self._connection.execute(
+                "SELECT status, count(*) FROM explanations WHERE explainer = ? GROUP BY status"
+                " ORDER BY status",
+                (explainer,),
+            )
+        )
+
     def put_scores(self, scores: Sequence[Scored]) -> None:
         """Store all scores of one latent in one transaction."""
         with self._transaction():
@@ -213,7 +223,8 @@ class Results:
         try:
             yield
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:  # SQLite itself gives one up on a full disk
+                self._connection.execute("ROLLBACK")
             raise
         self._connection.execute("COMMIT")
 

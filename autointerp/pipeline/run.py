@@ -7,9 +7,10 @@ not there yet; so a run that was killed continues when it is started again.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,13 +21,13 @@ from autointerp.config import RunConfig
 from autointerp.examples import harvest
 from autointerp.examples.contrast import contrasts
 from autointerp.examples.corpus import documents
-from autointerp.examples.sampling import prepare
+from autointerp.examples.sampling import SetBuilder, prepare
 from autointerp.examples.store import MARKER, ExampleStore
 from autointerp.latents import AutointerpError, Explanation, LatentId
 from autointerp.pipeline import building, directory
 from autointerp.pipeline.baselines import build_controls
 from autointerp.pipeline.breaker import Breaker
-from autointerp.pipeline.local import run_tasks
+from autointerp.pipeline.local import Item, Result, run_tasks
 from autointerp.pipeline.results import TRUE, Results, Scored
 from autointerp.pipeline.selection import check_range, choose
 from autointerp.pipeline.status import StatusWriter, read_status, write_atomically
@@ -37,6 +38,7 @@ from autointerp.subject.model import Subject
 
 Observe = Callable[[str, int, int], None]  # stage, done, of how many
 IMPORTED = "imported"
+QUIET = 30  # summaries for status.json take at most one part in so many of the time
 
 
 @dataclass
@@ -51,9 +53,12 @@ class Session:
     explainer: str
     force: bool = False
     stage: str = "starting"
+    reason: str | None = None
     planned: int = 0
     _began: float = field(default_factory=time.monotonic)
     _before: float = 0.0
+    _known: Document | None = None
+    _known_until: float = 0.0
 
     @cached_property
     def coders(self) -> dict[str, SparseCoder]:
@@ -75,23 +80,50 @@ class Session:
 
     def summary(self) -> Document:
         """The document of ``run``; reads through a connection of its own, from any thread."""
+        began = time.monotonic()
         with Results.read(self.results.path) as results:
-            return summarise(
+            document = summarise(
                 results,
                 run=self.path,
                 explainer=self.explainer,
                 planned=self.planned,
-                seconds=self._before + time.monotonic() - self._began,
+                seconds=self._seconds(),
                 seed=self.config.run.seed,
             )
+        ended = time.monotonic()
+        self._known, self._known_until = document, ended + QUIET * (ended - began)
+        return document
 
     def describe(self) -> Document:
-        """What ``status.json`` says."""
-        return {**self.summary(), "stage": self.stage, "seed": self.config.run.seed}
+        """What ``status.json`` says: counts as of now, scores somewhat older in a large run."""
+        known = self._known
+        if known is None or time.monotonic() > self._known_until:
+            known = self.summary()
+        with Results.read(self.results.path) as results:
+            counts = results.statuses(self.explainer)
+        return {
+            **known,
+            "latents": max(self.planned, sum(counts.values())),
+            "explained": counts.get("explained", 0),
+            "by_status": counts,
+            "seconds": self._seconds(),
+            "stage": self.stage,
+            "reason": self.reason,
+            "seed": self.config.run.seed,
+        }
 
     def enter(self, stage: str) -> None:
         self.stage = stage
         self.log.event("stage", stage=stage)
+
+    def stop(self, reason: str) -> None:
+        """Note that the run was stopped before it was done, and why."""
+        self.reason = reason
+        self.enter("stopped")
+        self.log.event("breaker", reason=reason)
+
+    def _seconds(self) -> float:
+        return round(self._before + time.monotonic() - self._began, 3)
 
 
 @contextmanager
@@ -118,7 +150,10 @@ def session(
         opened._before = float((read_status(path) or {}).get("seconds", 0.0))
         try:
             with StatusWriter(path, opened.describe):
-                yield opened
+                try:
+                    yield opened
+                finally:
+                    opened._known = None  # the last status must be exact
         finally:
             log.close()
 
@@ -158,7 +193,7 @@ def _harvest(s: Session) -> ExampleStore:
         needed = directory.store_bytes(
             config.corpus.tokens, latents, sum(options.keep), options.window
         )
-        directory.check_space(s.path, needed)
+        directory.check_space(s.path, needed - directory.size(s.examples))
     return harvest.collect(
         s.subject,
         attached,
@@ -204,7 +239,9 @@ def explain(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> Non
     s.enter("explain")
     finished = {e.latent for e in s.results.explanations(s.explainer) if e.status != "failed"}
     todo = [latent for latent in latents if latent not in finished]
-    task = ExplainTask(store, building.build_explainer(s.config), s.explainer, s.log.failure)
+    sets = SetBuilder(store, "select", todo)
+    explainer = building.build_explainer(s.config)
+    task = ExplainTask(store, sets, explainer, s.explainer, s.log.failure)
     breaker = Breaker()
 
     def done(latent: LatentId, explanation: Explanation) -> None:
@@ -212,7 +249,7 @@ def explain(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> Non
         s.observe("explain", len(latents) - len(todo) + breaker.latents + 1, len(latents))
         breaker.record(failed=explanation.status == "failed")
 
-    asyncio.run(run_tasks(todo, task, done, concurrency=s.config.engine.concurrency))
+    _work(s, todo, task, done)
 
 
 def score(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> None:
@@ -232,8 +269,9 @@ def score(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> None:
     ]
     controls = build_controls(store, s.coders, explanations, s.config.run.seed)
     scorers = building.build_scorers(s.config)
-    task = ScoreTask(store, scorers, controls, s.results.score_keys(), s.log.failure)
-    todo = [e for e in explanations if task.missing(e)]
+    scored = s.results.score_keys()
+    task = ScoreTask(store, explanations, scorers, controls, scored, s.log.failure)
+    todo = task.todo
     breaker = Breaker()
 
     def done(_: Explanation, scores: list[Scored]) -> None:
@@ -242,7 +280,19 @@ def score(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> None:
         failed = any(x.score.status == "failed" for x in scores)
         breaker.record(failed=failed, differences=_differences(scores))
 
-    asyncio.run(run_tasks(todo, task, done, concurrency=s.config.engine.concurrency))
+    _work(s, todo, task, done)
+
+
+def _work(
+    s: Session,
+    items: Sequence[Item],
+    task: Callable[[Item], Awaitable[Result]],
+    done: Callable[[Item, Result], None],
+) -> None:
+    # What the libraries hold lives as long as the process: walking it at every collection of
+    # garbage would take a quarter of the time in which sets of examples are built.
+    gc.freeze()
+    asyncio.run(run_tasks(items, task, done, concurrency=s.config.engine.concurrency))
 
 
 def _differences(scores: Sequence[Scored]) -> list[float]:

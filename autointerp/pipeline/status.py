@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-import os
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 SECONDS_BETWEEN = 2.0
 STATUS_FILE = "status.json"
+LOCK = ".lock"
+ENDED = ("done", "collected", "stopped")  # stages in which no process is expected
 
 Document = dict[str, Any]
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file so that a reader sees the old text or the new one, never a part."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    """Replace a file so that a reader sees the old text or the new one, never a part.
+
+    One writer at a time: all write to the same unfinished file, so that killed ones leave one.
+    """
+    unfinished = path.with_name(f".{path.name}.unfinished")
     unfinished.write_text(text, encoding="utf-8")
     unfinished.replace(path)
 
@@ -31,6 +37,18 @@ def read_status(run: Path) -> Document | None:
     return document
 
 
+def is_running(run: Path) -> bool:
+    """Whether a process holds the run directory for writing."""
+    try:
+        with (run / LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def find_run(name: str, directory: str = "runs") -> Path | None:
     """A run by its path, or by its name under ``directory``; None if there is neither."""
     return next((p for p in (Path(name), Path(directory) / name) if p.is_dir()), None)
@@ -40,7 +58,8 @@ class StatusWriter:
     """Writes what ``describe`` returns to ``status.json`` every two seconds, from a thread.
 
     ``describe`` is called in that thread. What it raises ends the thread and is raised again
-    by ``close``.
+    at the end of the block. A status that could not be written is followed by the next one; only
+    the last one must be, unless the block itself raises.
     """
 
     def __init__(self, run: Path, describe: Callable[[], Document]) -> None:
@@ -61,7 +80,9 @@ class StatusWriter:
         if kind is None and self._error is not None:
             raise self._error
         if self._error is None:
-            self.write()
+            # Where the block failed, as on a full disk, its own error says more.
+            with suppress(OSError) if kind else nullcontext():
+                self.write()
 
     def write(self) -> None:
         write_atomically(self._path, json.dumps(self._describe(), indent=1) + "\n")
@@ -70,6 +91,8 @@ class StatusWriter:
         while not self._stop.wait(SECONDS_BETWEEN):
             try:
                 self.write()
+            except OSError:
+                continue  # the disk may have room again in two seconds
             except Exception as error:  # noqa: BLE001 – raised again by __exit__
                 self._error = error
                 return

@@ -43,7 +43,7 @@ def summarise(
         "by_status": dict(sorted(Counter(e.status for e in explanations).items())),
         "scores": _scores(scores, seed),
         "cost": _cost(explanations, [s.score for s in scores]),
-        "seconds": round(seconds, 3),
+        "seconds": seconds,
     }
 
 

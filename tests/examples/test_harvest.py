@@ -247,7 +247,7 @@ def test_reservoir_keeps_the_smallest_keys(candidates: list[tuple[int, int]], ke
         owners = np.array([o for o, _ in part], np.int32)
         keys = np.array([k for _, k in part], np.uint32)
         order = np.arange(low, low + len(part))
-        entries = Entries(owners, keys, order.astype(np.uint32), keys.astype(np.float32), order)
+        entries = Entries(owners, keys, order.astype(np.uint32), order)
         reservoir.add(entries.take(np.flatnonzero(reservoir.admits(owners, keys))))
         if low % 2:
             reservoir.compact()

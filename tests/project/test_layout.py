@@ -66,7 +66,9 @@ def test_wheel_and_sdist_hold_scorers_prompts_and_demo(wheel: Path) -> None:
     assert not [n for n in names if "__pycache__" in n or n.startswith("tests")]
     with tarfile.open(next(wheel.parent.glob("*.tar.gz"))) as sdist:
         inside = {name.partition("/")[2] for name in sdist.getnames()}
-    assert {"scorers/detection.py", "prompts/README.md", "autointerp/demo/README.md"} <= inside
+    # The archive holds what the links point to in their place, so that it unpacks anywhere.
+    for path in ("scorers/detection.py", "prompts/README.md", "demo/README.md"):
+        assert f"autointerp/{path}" in inside
 
 
 @pytest.mark.slow

@@ -1,0 +1,1 @@
+"""Language models: requests, replies, and the layers that every request goes through."""

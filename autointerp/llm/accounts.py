@@ -1,0 +1,56 @@
+"""Who spent what: by run, by latent, and what may have been billed without an answer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from autointerp.latents import Cost
+from autointerp.llm.client import Usage
+
+
+def plus(cost: Cost, usage: Usage, requests: int = 1) -> Cost:
+    """``cost`` and one more answer (or several, by their sum)."""
+    return Cost(
+        requests=cost.requests + requests,
+        prompt_tokens=cost.prompt_tokens + usage.prompt_tokens,
+        cached_tokens=cost.cached_tokens + usage.cached_tokens,
+        completion_tokens=cost.completion_tokens + usage.completion_tokens,
+        dollars=cost.dollars + usage.dollars,
+    )
+
+
+@dataclass
+class Account:
+    """``spent`` was paid now; ``journaled`` was paid before, by this run or another."""
+
+    spent: Cost = field(default_factory=Cost)
+    journaled: Cost = field(default_factory=Cost)
+
+    def add(self, usage: Usage, journaled: bool) -> None:
+        if journaled:
+            self.journaled = plus(self.journaled, usage)
+        else:
+            self.spent = plus(self.spent, usage)
+
+
+@dataclass
+class Ledger:
+    """The accounts of one run since it was started.
+
+    ``faults`` counts what went wrong on the way by kind, retried and gone; ``repaired`` the
+    replies that a second round mended, ``unusable`` those that it did not. ``unpriced`` answers
+    came from a model with no known price: their dollars are missing from the sums.
+    """
+
+    total: Account = field(default_factory=Account)
+    latents: dict[str, Account] = field(default_factory=dict)
+    faults: Counter[str] = field(default_factory=Counter)
+    repaired: int = 0
+    unusable: int = 0
+    unpriced: int = 0
+
+    def add(self, latent: str | None, usage: Usage, journaled: bool) -> None:
+        self.total.add(usage, journaled)
+        if latent is not None:
+            self.latents.setdefault(latent, Account()).add(usage, journaled)

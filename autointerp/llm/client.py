@@ -1,0 +1,113 @@
+"""What is asked of a language model and what comes back: requests, replies, and who answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+Role = Literal["system", "user", "assistant"]
+
+
+class LLMFailure(Exception):
+    """A request got no usable answer, after its retries and one repair. Tells why in one line."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class BudgetExhausted(Exception):
+    """A budget is spent: nothing more is asked, and the run stops so that it can be resumed."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question to a language model.
+
+    ``schema`` is the JSON schema of the wanted reply; ``check`` may refuse, by ``ValueError``, a
+    reply that fits the schema but not the question, and its words are shown in the repair round.
+    ``repeat`` tells deliberate repeats of one question apart. ``purpose`` (such as
+    ``agent.propose``) and ``latent`` serve the accounts only; like ``check`` they do not shape the
+    answer, and the journal's key leaves them out.
+    """
+
+    messages: tuple[Message, ...]
+    schema: Mapping[str, Any] | None = None
+    temperature: float = 0.0
+    max_tokens: int = 1024
+    seed: int | None = None
+    top_logprobs: int = 0
+    repeat: int = 0
+    purpose: str = field(default="", compare=False)
+    latent: str | None = field(default=None, compare=False)
+    check: Callable[[Any], object] | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """A token of a reply, its log probability (nats), and the likeliest tokens in its place."""
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a reply cost; ``cached_tokens`` are among the ``prompt_tokens``."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    dollars: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.dollars + other.dollars,
+        )
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The usable answer to a request.
+
+    ``data`` is the parsed JSON, validated, if the request had a schema. ``usage`` is what the
+    answer cost when it was asked for, repair round included; ``journaled`` says that nothing was
+    paid for it now. ``key`` is its key in the journal.
+    """
+
+    text: str
+    data: Any
+    logprobs: tuple[TokenLogprob, ...] | None
+    usage: Usage
+    journaled: bool
+    key: str
+
+
+class LLMClient(Protocol):
+    """Answers requests to one model."""
+
+    @property
+    def model(self) -> str: ...
+
+    async def complete(self, request: Request) -> Reply:
+        """Answer ``request``.
+
+        Raises:
+            LLMFailure: if there is no usable answer; the others go on.
+            BudgetExhausted: if a budget is spent; the run stops, to be resumed.
+            AutointerpError: if the endpoint refuses every request (its key, its model).
+        """
+        ...

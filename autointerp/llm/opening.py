@@ -1,0 +1,123 @@
+"""Opens the language models of a run: one journal, one budget, one set of limits per endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from autointerp.config import BudgetSection, LLMSection
+from autointerp.latents import AutointerpError, Cost
+from autointerp.llm.accounts import Ledger
+from autointerp.llm.client import LLMClient, Usage
+from autointerp.llm.journal import Journal
+from autointerp.llm.keys import read_api_key
+from autointerp.llm.layers import LayeredClient, Shared
+from autointerp.llm.limits import Backoff, Budget, Slots, Tickets
+from autointerp.llm.pricing import prices_of
+from autointerp.llm.templates import Templates
+from autointerp.llm.transport import Transport
+
+
+@dataclass(frozen=True)
+class LLMs:
+    """The clients by their names in the configuration, and the accounts they share."""
+
+    clients: Mapping[str, LLMClient]
+    ledger: Ledger
+    journal: Journal
+
+
+def check_llms(sections: Mapping[str, LLMSection], budget: BudgetSection) -> None:
+    """Look for what would stop a run when it first asks: call it before any long work.
+
+    Raises:
+        AutointerpError: if a key is not in the environment, or a budget lacks prices.
+    """
+    for name, section in sections.items():
+        where = f"llms.{name}"
+        read_api_key(section, where)
+        if budget.dollars is not None and prices_of(section) is None:
+            raise AutointerpError(
+                f"{where}: budget.dollars needs the prices of {section.model}; set {where}.prices"
+                " to {prompt: …, cached: …, completion: …} in dollars a million tokens"
+            )
+
+
+@asynccontextmanager
+async def open_llms(
+    sections: Mapping[str, LLMSection],
+    budget: BudgetSection | None = None,
+    journal: Path | None = None,
+    run: str = "",
+    endpoints: Mapping[str, str] | None = None,
+    backoff: Backoff | None = None,
+    prompts: Path | None = None,
+) -> AsyncIterator[LLMs]:
+    """Open a client for every section; ``async with open_llms(config.llms, …) as llms``.
+
+    ``run`` names the run in the journal (its absolute path, say): its budget counts what earlier
+    starts of it have spent.
+    ``endpoints`` are the base URLs of servers that the run has started, by client. ``prompts`` is
+    the user's prompt folder.
+
+    Raises:
+        AutointerpError: before anything is asked, if a key, an endpoint or a price is missing.
+    """
+    limits, endpoints = budget or BudgetSection(), endpoints or {}
+    check_llms(sections, limits)
+    for name, section in sections.items():
+        if section.backend == "vllm" and section.base_url is None and name not in endpoints:
+            raise AutointerpError(f"llms.{name}: no vLLM server was started; give one's base_url")
+    async with AsyncExitStack() as stack:
+        book = await stack.enter_async_context(Journal(journal, run))
+        shared = Shared(
+            book,
+            Budget(limits, _usage(book.spent()) + _usage(book.possibly_billed())),
+            Ledger(),
+            backoff or Backoff(),
+            Templates(prompts),
+        )
+        opening = _Opening(shared, endpoints, stack)
+        clients = {name: opening.client(name, section) for name, section in sections.items()}
+        yield LLMs(clients, shared.ledger, book)
+
+
+@dataclass(frozen=True)
+class _Endpoint:
+    transport: Transport
+    tickets: Tickets
+    slots: Slots
+
+
+@dataclass(frozen=True)
+class _Opening:
+    """Opens clients; those of one endpoint with the same limits share them."""
+
+    shared: Shared
+    endpoints: Mapping[str, str]
+    stack: AsyncExitStack
+    opened: dict[tuple[object, ...], _Endpoint] = field(default_factory=dict)
+
+    def client(self, name: str, section: LLMSection) -> LLMClient:
+        url = self.endpoints.get(name, section.base_url)
+        limits = (section.requests_per_minute, section.concurrency, section.timeout)
+        one = (section.backend, url, section.model, section.api_key_env, *limits)
+        if one not in self.opened:
+            self.opened[one] = self._open(name, section, url)
+        end = self.opened[one]
+        return LayeredClient(section, end.transport, self.shared, end.tickets, end.slots)
+
+    def _open(self, name: str, section: LLMSection, url: str | None) -> _Endpoint:
+        from autointerp.llm.openai_api import OpenAITransport  # half a second of imports
+
+        transport = OpenAITransport(section, f"llms.{name}", url)
+        tickets = Tickets(section.requests_per_minute)
+        self.stack.push_async_callback(transport.close)
+        self.stack.push_async_callback(tickets.close)
+        return _Endpoint(transport, tickets, Slots(section.concurrency))
+
+
+def _usage(cost: Cost) -> Usage:
+    return Usage(cost.prompt_tokens, cost.cached_tokens, cost.completion_tokens, cost.dollars)

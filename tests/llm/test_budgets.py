@@ -1,0 +1,63 @@
+"""Money, tokens and hours: who spent them, and when they end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llm_asking import asking, question, run
+from llm_server import LLMServer
+
+from autointerp.config import BudgetSection, PriceSection
+from autointerp.latents import AutointerpError
+from autointerp.llm.client import BudgetExhausted, Reply
+from autointerp.llm.opening import LLMs
+
+
+def test_costs_are_kept_by_latent_and_run(tmp_path: Path) -> None:
+    async def work(llms: LLMs) -> tuple[int, int, int, int]:
+        client = llms.clients["judge"]
+        for latent, text in [("l/1", "a"), ("l/1", "b"), ("l/2", "c"), ("l/2", "a")]:
+            await client.complete(question(text, latent=latent))
+        by = llms.ledger.latents
+        total = llms.ledger.total.spent.requests
+        return by["l/1"].spent.requests, by["l/2"].spent.requests, total, llms.ledger.unpriced
+
+    with LLMServer() as server:
+        assert run(server, tmp_path, work) == (2, 1, 3, 0)
+
+
+def test_a_budget_in_dollars_needs_prices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
+    with LLMServer() as server, pytest.raises(AutointerpError, match="needs the prices of test"):
+        run(server, tmp_path, asking([]), BudgetSection(dollars=1), base_url="https://x.invalid")
+
+
+def test_a_budget_stops_cleanly_and_the_run_resumes(tmp_path: Path) -> None:
+    requests = [question(f"{n} " + "x" * 300) for n in range(30)]
+    prices = PriceSection(prompt=10, completion=10)
+    options: dict[str, Any] = {"prices": prices, "max_tokens": 50}
+    with LLMServer(latency=0.01) as server:
+        first = run(server, tmp_path, asking(requests), BudgetSection(dollars=0.015), **options)
+        done = [reply for reply in first if isinstance(reply, Reply)]
+        assert 0 < len(done) < 30
+        assert all(isinstance(r, Reply | BudgetExhausted) for r in first)
+        assert sum(reply.usage.dollars for reply in done) <= 0.015
+        same = run(server, tmp_path, asking(requests), BudgetSection(dollars=0.015), **options)
+        assert sum(isinstance(reply, Reply) for reply in same) == len(done)
+        last = run(server, tmp_path, asking(requests), BudgetSection(dollars=9), **options)
+        assert all(isinstance(reply, Reply) for reply in last)
+        assert set(server.stats.served.values()) == {1}
+
+
+@pytest.mark.parametrize("limit", [{"prompt_tokens": 1000}, {"hours": 0.0}])
+def test_tokens_and_hours_are_budgets_too(limit: dict[str, Any], tmp_path: Path) -> None:
+    requests = [question(f"{n} " + "x" * 300) for n in range(30)]
+    with LLMServer() as server:
+        replies = run(server, tmp_path, asking(requests), BudgetSection(**limit))
+    stopped = [reply for reply in replies if isinstance(reply, BudgetExhausted)]
+    assert stopped
+    assert next(iter(limit)) in str(stopped[0])
+    tokens = sum(reply.usage.prompt_tokens for reply in replies if isinstance(reply, Reply))
+    assert tokens <= 1000

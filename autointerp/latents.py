@@ -128,7 +128,7 @@ class Example(NamedTuple):
 
     @property
     def tokens(self) -> list[str]:
-        return list(map(self.block.vocabulary.__getitem__, self.token_ids.tolist()))
+        return list(map(self.vocabulary.__getitem__, self.token_ids.tolist()))
 
     @property
     def left_context(self) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -214,8 +215,8 @@ def _shown_tokens(shown: list[Evidence], window: int) -> tuple[Tokens, Owners]:
     parts = [np.zeros((0, window), np.int32)]
     owners = [0]
     for number, e in enumerate(shown):
-        blocks = {id(block): block.token_ids for block, _ in (*e.top, *e.sampled, *e.token_matched)}
-        parts += blocks.values()
+        blocks = dict.fromkeys(map(itemgetter(0), (*e.top, *e.sampled, *e.token_matched)))
+        parts += [block.token_ids for block in blocks]
         owners += [number] * len(blocks)
     return np.concatenate(parts), np.repeat(owners, [len(part) for part in parts])
 
@@ -308,7 +309,10 @@ def _items(
         store, latents, bounds, documents, starts, gathered.tokens[at], activations
     )
     for plan, examples in zip(plans, built, strict=True):
-        sources = [source for source, part in plan.chosen.items() for _ in part.deciles]
-        deciles = [decile for part in plan.chosen.values() for decile in part.deciles]
+        sources: list[Source] = []
+        deciles: list[int | None] = []
+        for source, part in plan.chosen.items():
+            sources += [source] * len(part.at)
+            deciles += part.deciles
         truths = [source == "activating" for source in sources]
         yield list(map(_ITEM, zip(examples, truths, sources, deciles, strict=True)))

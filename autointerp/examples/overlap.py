@@ -9,12 +9,13 @@ was shown; only the rest is looked at closely.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from autointerp.examples.documents import splitmix64
+from autointerp.examples.documents import ranges, splitmix64
 
 Tokens = NDArray[np.int32]
 Hashes = NDArray[np.uint64]
@@ -46,6 +47,7 @@ def run_hashes(tokens: Tokens, *lengths: int) -> list[Hashes]:
     up, down = _scales(tokens.shape[1])
     sums = np.zeros((len(tokens), tokens.shape[1] + 1), np.uint64)
     spread = tokens.astype(np.uint64)
+    spread += np.uint64(1)  # or a run of token 0 would have hash 0, which stands for none
     spread *= np.uint64(_SPREAD)
     # Without this the sum would be linear in the token ids, and similar runs might collide.
     spread ^= spread >> np.uint64(32)
@@ -80,8 +82,8 @@ class Candidates:
     """Windows that may have been shown before, hashed once."""
 
     spans: Hashes  # [n], of the tokens around the peak
-    grams: Hashes  # [n, g], sorted along each row
-    distinct: NDArray[np.bool_]  # [n, g], the first of equal grams
+    starts: NDArray[np.intp]  # [n], where those begin
+    grams: Hashes  # [n, g]
     sizes: NDArray[np.int64]  # [n], number of distinct grams
 
     @classmethod
@@ -89,17 +91,17 @@ class Candidates:
         """``tokens`` [n, w] and the positions [n] of the windows' peaks."""
         width = tokens.shape[1]
         runs, grams = run_hashes(tokens, min(SPAN, width), min(GRAM, width))
-        spans = runs[np.arange(len(runs)), _span_starts(width, peaks)]
-        return cls(spans, *_sets(grams))
+        starts = _span_starts(width, peaks)
+        return cls(runs[np.arange(len(runs)), starts], starts, grams, _distinct(grams)[1])
 
     def take(self, at: NDArray[np.intp]) -> Candidates:
-        return Candidates(self.spans[at], self.grams[at], self.distinct[at], self.sizes[at])
+        return Candidates(self.spans[at], self.starts[at], self.grams[at], self.sizes[at])
 
     def __add__(self, other: Candidates) -> Candidates:
         return Candidates(
             np.concatenate([self.spans, other.spans]),
+            np.concatenate([self.starts, other.starts]),
             np.concatenate([self.grams, other.grams]),
-            np.concatenate([self.distinct, other.distinct]),
             np.concatenate([self.sizes, other.sizes]),
         )
 
@@ -112,25 +114,27 @@ def owned(hashes: Hashes, owners: Owners | None) -> Hashes:
     return hashes ^ (salts if hashes.ndim == 1 else salts[:, None])
 
 
-def _sets(grams: Hashes) -> tuple[Hashes, NDArray[np.bool_], NDArray[np.int64]]:
-    """Sort the grams of each window; tell the first of equal ones, and how many differ."""
-    grams.sort(axis=1)
-    distinct = np.ones(grams.shape, bool)
-    np.not_equal(grams[:, 1:], grams[:, :-1], out=distinct[:, 1:])
-    return grams, distinct, distinct.sum(1)
+def _distinct(grams: Hashes) -> tuple[Hashes, NDArray[np.int64]]:
+    """The grams of each window in order, all but the first of equal ones made 0; and how many
+    differ."""
+    ordered = np.sort(grams, axis=1)
+    again = ordered[:, 1:] == ordered[:, :-1]
+    ordered[:, 1:][again] = 0
+    return ordered, grams.shape[1] - np.count_nonzero(again, axis=1)
 
 
 class _Table:
     """A set of hashes that answers quickly "surely not in it", else "perhaps"."""
 
-    def __init__(self, hashes: Hashes) -> None:
-        bits = max(8, int(SPARSENESS * hashes.size - 1).bit_length())
+    def __init__(self, hashes: Hashes, sparseness: int) -> None:
+        bits = max(8, int(sparseness * hashes.size - 1).bit_length())
         self._shift = np.uint64(64 - bits)
         self._slots = np.zeros(2**bits, bool)
         self._slots[self._places(hashes)] = True
 
     def perhaps(self, hashes: Hashes) -> NDArray[np.bool_]:
-        return self._slots[self._places(hashes)]
+        found: NDArray[np.bool_] = self._slots[self._places(hashes)]
+        return found
 
     def _places(self, hashes: Hashes) -> NDArray[np.int64]:
         # Indexing with unsigned numbers would copy them once more.
@@ -142,14 +146,11 @@ class Shown:
 
     def __init__(self, tokens: Tokens, owners: Owners | None = None) -> None:
         """``tokens`` [m, w]; with ``owners`` [m], each was shown for one latent of several."""
-        self.count = len(tokens)
-        if not self.count:
-            return
-        width = tokens.shape[1]
-        runs, grams = run_hashes(tokens, min(SPAN, width), min(GRAM, width))
-        grams, self._distinct, self._sizes = _sets(grams)
-        self._runs, self._grams = owned(runs, owners), owned(grams, owners)
-        self._run_table, self._gram_table = _Table(self._runs), _Table(self._grams)
+        self._tokens = tokens
+        if len(tokens):
+            (grams,) = run_hashes(tokens, min(GRAM, tokens.shape[1]))
+            self._grams = owned(grams, owners)
+            self._table = _Table(self._grams, SPARSENESS)
 
     def repeated_by(
         self, candidates: Candidates, owners: Owners | None = None
@@ -157,60 +158,57 @@ class Shown:
         """Which candidates repeat a window that was shown, for the same owner if those are
         given: [n]."""
         repeats = np.zeros(len(candidates.spans), bool)
-        if not self.count or not len(repeats):
+        if not len(self._tokens) or not len(repeats):
             return repeats
-        spans, grams = owned(candidates.spans, owners), owned(candidates.grams, owners)
-        near = np.flatnonzero(self._run_table.perhaps(spans))
-        if len(near):
-            repeats[near] = _contains(self._sorted_runs, spans[near])
-        known = self._gram_table.perhaps(grams) & candidates.distinct
-        enough = 2 * known.sum(1) >= candidates.sizes
-        close = np.flatnonzero(enough & ~repeats)
-        if len(close):
-            repeats[close] = self._near_duplicates(
-                grams[close], known[close], candidates.sizes[close]
-            )
+        known = self._table.perhaps(owned(candidates.grams, owners))
+        close = 2 * np.count_nonzero(known, axis=1) >= candidates.sizes
+        close |= self._span_known(known, candidates.starts)
+        at = np.flatnonzero(close)
+        if len(at):
+            mine = None if owners is None else owners[at]
+            repeats[at] = self._compare(candidates.take(at), mine)
         return repeats
 
-    def _near_duplicates(
-        self, grams: Hashes, known: NDArray[np.bool_], sizes: NDArray[np.int64]
-    ) -> NDArray[np.bool_]:
-        """Which windows have a Jaccard index of at least one half with a shown one.
+    def _span_known(self, known: NDArray[np.bool_], starts: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Whether all grams of the tokens around the peak are known."""
+        width = self._tokens.shape[1]
+        length = min(SPAN, width) - min(GRAM, width) + 1
+        runs = sliding_window_view(known, length, axis=1)
+        whole: NDArray[np.bool_] = runs[np.arange(len(starts)), starts].all(axis=1)
+        return whole
 
-        ``grams`` [n, g]; ``known`` marks those that may be in a shown window; ``sizes`` [n]
-        counts the distinct ones of each window.
-        """
-        at = np.nonzero(known)[0]
-        wanted = grams[known]
-        packed, grams = self._packed(wanted), wanted & ~self._low_bits
-        low = np.searchsorted(packed, grams)
-        matches = np.searchsorted(packed, grams | self._low_bits, side="right") - low
-        places = np.arange(matches.sum()) + np.repeat(low - np.cumsum(matches) + matches, matches)
-        windows = (packed[places] & self._low_bits).astype(np.int64)
-        pairs, common = np.unique(np.repeat(at, matches) * self.count + windows, return_counts=True)
-        ours, theirs = np.divmod(pairs, self.count)
+    def _compare(self, candidates: Candidates, owners: Owners | None) -> NDArray[np.bool_]:
+        """:meth:`repeated_by` without a filter, for few candidates."""
+        ours, theirs, common = self._pairs(owned(candidates.grams, owners))
+        shown, place = np.unique(theirs, return_inverse=True)
+        runs, grams = run_hashes(
+            self._tokens[shown],
+            min(SPAN, self._tokens.shape[1]),
+            min(GRAM, self._tokens.shape[1]),
+        )
         # |A ∩ B| ≥ ½ |A ∪ B|, and |A ∪ B| = |A| + |B| − |A ∩ B|
-        near = np.zeros(len(sizes), bool)
-        near[ours[3 * common >= sizes[ours] + self._sizes[theirs]]] = True
-        return near
+        near = 3 * common >= candidates.sizes[ours] + _distinct(grams)[1][place]
+        near |= (runs[place] == candidates.spans[ours][:, None]).any(axis=1)
+        repeats = np.zeros(len(candidates.spans), bool)
+        repeats[ours[near]] = True
+        return repeats
 
-    @cached_property
-    def _sorted_runs(self) -> Hashes:
-        return np.sort(self._runs, axis=None)
-
-    @cached_property
-    def _low_bits(self) -> np.uint64:
-        return np.uint64(2 ** self.count.bit_length() - 1)
-
-    def _packed(self, wanted: Hashes) -> Hashes:
-        """The distinct grams of shown windows that may be wanted ones, sorted, the window in
-        the low bits."""
-        near = _Table(wanted).perhaps(self._grams) & self._distinct
-        windows = np.nonzero(near)[0].astype(np.uint64)
-        return np.sort(self._grams[near] & ~self._low_bits | windows)
-
-
-def _contains(ascending: Hashes, hashes: Hashes) -> NDArray[np.bool_]:
-    places = np.minimum(np.searchsorted(ascending, hashes), len(ascending) - 1)
-    found: NDArray[np.bool_] = ascending[places] == hashes
-    return found
+    def _pairs(self, grams: Hashes) -> tuple[NDArray[np.int64], ...]:
+        """All pairs of a candidate [n, g] and a shown window that have grams in common: the
+        candidate, the window, and how many distinct ones."""
+        wanted, _ = _distinct(grams)
+        ours, column = np.nonzero(wanted)
+        wanted = wanted[ours, column]
+        theirs, column = np.nonzero(_Table(wanted, 8 * SPARSENESS).perhaps(self._grams))
+        held = self._grams[theirs, column]
+        order = np.lexsort((theirs, held))
+        held, theirs = held[order], theirs[order]
+        first = np.ones(len(held), bool)
+        first[1:] = (held[1:] != held[:-1]) | (theirs[1:] != theirs[:-1])
+        held, theirs = held[first], theirs[first]
+        low = np.searchsorted(held, wanted)
+        matches = np.searchsorted(held, wanted, side="right") - low
+        windows = theirs[ranges(low, matches)]
+        pairs = np.repeat(ours, matches) * len(self._tokens) + windows
+        found, common = np.unique(pairs, return_counts=True)
+        return (*np.divmod(found, len(self._tokens)), common)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -21,6 +21,8 @@ from autointerp.registry import Options, Registry, explainers, judges, scorers
 DEMO = Path(__file__).parent / "demo"
 DEMO_CODERS = ("layers.0", "layers.1")
 DEFAULT_LATENTS = "alive:40"
+_ASKING = frozenset({"client", "roles_factory"})  # needs that a language model answers
+_STAGES = {"explainer": "explain", "scorers": "score"}
 _NAMED = (("subject", "coders"), ("latents",))  # mappings whose keys are names, dots and all
 
 
@@ -152,10 +154,46 @@ class PriceSection(Section):
     completion: float = Field(ge=0)
 
 
+class ServeSection(Section):
+    """How a run starts a vLLM server of its own.
+
+    ``command`` may be that of another environment; the model stands where it says ``{model}``, or
+    after it. The server gets ``gpus`` (counted among the visible ones; all if there are none
+    here): ``data_parallel`` replicas, one a GPU unless said, with an equal share of them each.
+    ``args`` are further arguments of ``vllm serve``.
+    """
+
+    command: list[str] = Field(default=["vllm", "serve"], min_length=1)
+    gpus: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
+    data_parallel: int | None = Field(default=None, ge=1)
+    args: list[str] = Field(default_factory=list)
+    startup_minutes: float = Field(default=30.0, gt=0)
+
+    @field_validator("args")
+    @classmethod
+    def _loopback_only(cls, args: list[str]) -> list[str]:
+        for arg in args:
+            if arg.partition("=")[0] in ("--host", "--port", "--uds"):
+                raise ValueError(f"leave {arg} out: the server is on a free port of 127.0.0.1")
+        return args
+
+    @model_validator(mode="after")
+    def _equal_shares(self) -> Self:
+        if len(set(self.gpus)) < len(self.gpus):
+            raise ValueError(f"gpus: {self.gpus} names one twice")
+        if self.gpus and len(self.gpus) % (self.data_parallel or 1):
+            raise ValueError(
+                f"data_parallel: {len(self.gpus)} GPUs are no equal shares"
+                f" for {self.data_parallel} replicas"
+            )
+        return self
+
+
 class LLMSection(Section):
     """One language model that a run talks to, through any OpenAI-compatible endpoint.
 
-    ``base_url`` is OpenAI's own unless given; it stands for a server that already runs.
+    ``base_url`` is OpenAI's own unless given; it stands for a server that already runs. Without
+    it, ``backend: vllm`` starts one as ``serve`` says.
     ``temperature`` and ``max_tokens`` replace what the prompts ask for. ``extra_body`` is merged
     into every request; a null there leaves a field out (``{temperature: null}`` for models that
     take none). ``structured`` says how replies are held to a schema: by the server, by the prompt,
@@ -175,6 +213,13 @@ class LLMSection(Section):
     structured: Literal["auto", "schema", "prompt"] = "auto"
     prices: PriceSection | None = None
     extra_body: dict[str, Any] = Field(default_factory=dict)
+    serve: ServeSection | None = None
+
+    @model_validator(mode="after")
+    def _serves_what_it_starts(self) -> Self:
+        if self.serve is not None and (self.backend != "vllm" or self.base_url is not None):
+            raise ValueError("serve is for backend: vllm without a base_url")
+        return self
 
     @field_validator("base_url")
     @classmethod
@@ -220,6 +265,7 @@ class RunConfig(Section):
     llms: dict[str, LLMSection] = Field(default_factory=dict)
     budget: BudgetSection = BudgetSection()
     journal: Path | None = None
+    prompts: Path | None = None
     engine: EngineSection = EngineSection()
 
     @model_validator(mode="before")
@@ -236,12 +282,12 @@ class RunConfig(Section):
     @field_validator("explainer")
     @classmethod
     def _known_explainer(cls, section: dict[str, Any]) -> dict[str, Any]:
-        return _resolve(explainers, section, "explainer")
+        return _resolve_judged(explainers, section, "explainer")
 
     @field_validator("scorers")
     @classmethod
     def _known_scorers(cls, sections: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        resolved = [_resolve_scorer(s, f"scorers.{i}") for i, s in enumerate(sections)]
+        resolved = [_resolve_judged(scorers, s, f"scorers.{i}") for i, s in enumerate(sections)]
         kinds = [section["kind"] for section in resolved]
         for kind in kinds:
             if kinds.count(kind) > 1:
@@ -266,6 +312,30 @@ class RunConfig(Section):
                 )
             parse_latents(wanted, f"latents.{name}")
         return self
+
+    @model_validator(mode="after")
+    def _language_models_are_named(self) -> Self:
+        for where, options in self._all_options():
+            name = getattr(options, "llm", None)
+            if options.needs() & _ASKING and name not in self.llms:
+                raise AutointerpError(
+                    f"{where} needs a language model; describe it under llms.{name}, as in"
+                    f" llms.{name}.model=NAME llms.{name}.base_url=http://HOST:PORT/v1"
+                )
+        return self
+
+    def needs(self, stage: Literal["explain", "score"]) -> frozenset[str]:
+        """What the kinds of a stage, and their judges, need beside their options."""
+        found = [
+            o.needs() for where, o in self._all_options() if _STAGES[where.split(".")[0]] == stage
+        ]
+        return frozenset().union(*found)
+
+    def _all_options(self) -> list[tuple[str, Options]]:
+        found = _options(explainers, self.explainer, "explainer")
+        for i, section in enumerate(self.scorers):
+            found += _options(scorers, section, f"scorers.{i}")
+        return found
 
     def to_yaml(self) -> str:
         """The resolved file: reading it gives an equal configuration."""
@@ -353,13 +423,32 @@ def _resolve(registry: Registry[Any], section: Mapping[str, Any], where: str) ->
     return {"kind": section["kind"], **options.model_dump(mode="json")}
 
 
-def _resolve_scorer(section: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """A scorer's own options, and the judge that answers it (``pattern`` unless said)."""
-    judge = section.get("judge", "pattern")
-    judge = {"kind": judge} if isinstance(judge, str) else judge
+def _resolve_judged(
+    registry: Registry[Any], section: Mapping[str, Any], where: str
+) -> dict[str, Any]:
+    """The section's own options, and the judge that answers it: unless said, a language model
+    for what itself needs one, else ``pattern``."""
     own = {key: value for key, value in section.items() if key != "judge"}
-    resolved = _resolve(scorers, own, where)
+    options = build_options(registry, own, where)
+    resolved = {"kind": own["kind"], **options.model_dump(mode="json")}
+    if registry is explainers and "judge" not in options.needs():
+        if "judge" in section:
+            raise AutointerpError(f"{where}: {own['kind']} asks no judge; leave out {where}.judge")
+        return resolved
+    judge = section.get("judge") or ("llm" if options.needs() & _ASKING else "pattern")
+    judge = {"kind": judge} if isinstance(judge, str) else judge
     return {**resolved, "judge": _resolve(judges, judge, f"{where}.judge")}
+
+
+def _options(
+    registry: Registry[Any], section: Mapping[str, Any], where: str
+) -> list[tuple[str, Options]]:
+    """The options of a resolved section and of its judge, each with its place."""
+    own = {key: value for key, value in section.items() if key != "judge"}
+    found = [(where, build_options(registry, own, where))]
+    if "judge" in section:
+        found.append((f"{where}.judge", build_options(judges, section["judge"], f"{where}.judge")))
+    return found
 
 
 def _read(path: Path) -> dict[str, Any]:

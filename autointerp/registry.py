@@ -25,6 +25,15 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def needs(self) -> frozenset[str]:
+        """What the implementation takes beside options and seed: names of keyword arguments.
+
+        The engine supplies ``client`` (the language model that ``self.llm`` names),
+        ``templates``, ``judge``, ``probes``, ``refused``, ``encode``, ``roles_factory`` and
+        ``rivals``.
+        """
+        return frozenset()
+
 
 T = TypeVar("T")
 C = TypeVar("C", bound=type)

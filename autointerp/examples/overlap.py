@@ -161,7 +161,7 @@ class Shown:
         if not len(self._tokens) or not len(repeats):
             return repeats
         known = self._table.perhaps(owned(candidates.grams, owners))
-        close = 2 * np.count_nonzero(known, axis=1) >= candidates.sizes
+        close: NDArray[np.bool_] = 2 * np.count_nonzero(known, axis=1) >= candidates.sizes
         close |= self._span_known(known, candidates.starts)
         at = np.flatnonzero(close)
         if len(at):

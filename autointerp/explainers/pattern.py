@@ -139,7 +139,10 @@ class PatternExplainer:
         value = select.value(merged(proposals.covers[best]))
         if not best:
             return NOTHING, value
-        found = [*shown, *(item.example for item in selection.items if item.truth)]
+        more = [item.example for item in selection.items if item.truth]
+        if not more:
+            return self._with_exceptions(merged(proposals.covers[best]), explain, select), value
+        found = [*shown, *more]
         place = proposals.places[best]
         grown = Place(place.search, round(GROWTH * place.clauses))
         again = Proposals(_material(evidence, found, bank), settings).at(grown)

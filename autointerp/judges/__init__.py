@@ -11,10 +11,14 @@ from autointerp.latents import Example, LatentId
 
 @dataclass(frozen=True)
 class Verdict:
-    """A judge's answer: yes or no, and the probability of yes where it has one."""
+    """A judge's answer: yes or no, and the probability of yes where it has one.
+
+    ``request`` is the journal's key of the reply that it was read from, if there was one.
+    """
 
     label: bool
     probability: float | None = None
+    request: str | None = None
 
 
 @dataclass(frozen=True)

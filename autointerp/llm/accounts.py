@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from autointerp.latents import Cost
@@ -33,6 +36,27 @@ class Account:
         else:
             self.spent = plus(self.spent, usage)
 
+    @property
+    def all(self) -> Cost:
+        """What the answers cost, whenever they were paid."""
+        before = self.journaled
+        tokens = before.prompt_tokens, before.cached_tokens, before.completion_tokens
+        return plus(self.spent, Usage(*tokens, before.dollars), before.requests)
+
+
+_METERS: ContextVar[tuple[Account, ...]] = ContextVar("meters", default=())
+
+
+@contextmanager
+def metered() -> Iterator[Account]:
+    """An account of what the block asks for, in tasks that it starts too; blocks may nest."""
+    account = Account()
+    token = _METERS.set((*_METERS.get(), account))
+    try:
+        yield account
+    finally:
+        _METERS.reset(token)
+
 
 @dataclass
 class Ledger:
@@ -51,6 +75,7 @@ class Ledger:
     unpriced: int = 0
 
     def add(self, latent: str | None, usage: Usage, journaled: bool) -> None:
-        self.total.add(usage, journaled)
+        for account in (self.total, *_METERS.get()):
+            account.add(usage, journaled)
         if latent is not None:
             self.latents.setdefault(latent, Account()).add(usage, journaled)

@@ -10,11 +10,16 @@ Role = Literal["system", "user", "assistant"]
 
 
 class LLMFailure(Exception):
-    """A request got no usable answer, after its retries and one repair. Tells why in one line."""
+    """A request got no usable answer, after its retries and one repair. Tells why in one line.
 
-    def __init__(self, reason: str) -> None:
+    ``usage`` is what the unusable answers cost, ``answers`` how many they were.
+    """
+
+    def __init__(self, reason: str, usage: Usage | None = None, answers: int = 0) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.usage = usage or Usage()
+        self.answers = answers
 
 
 class BudgetExhausted(Exception):
@@ -85,7 +90,7 @@ class Reply:
 
     ``data`` is the parsed JSON, validated, if the request had a schema. ``usage`` is what the
     answer cost when it was asked for, repair round included; ``journaled`` says that nothing was
-    paid for it now. ``key`` is its key in the journal.
+    paid for it now. ``key`` is its key in the journal. ``answers`` is 2 after a repair round.
     """
 
     text: str
@@ -94,6 +99,7 @@ class Reply:
     usage: Usage
     journaled: bool
     key: str
+    answers: int = 1
 
 
 class LLMClient(Protocol):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,7 +116,7 @@ class LayeredClient:
         else:
             ledger.repaired += 1
             return _reply(second, data, [first, second])
-        raise LLMFailure(" ".join(reason.split()))
+        raise LLMFailure(" ".join(reason.split()), _usage([first, second]), 2)
 
     async def _ask_as_known(self, request: Request) -> _Asked:
         """Ask with the schema as the endpoint wants it, learning that from its refusal."""
@@ -202,10 +203,15 @@ def _reply(last: _Asked, data: Any, rounds: list[_Asked]) -> Reply:
         text=last.answer.text,
         data=data,
         logprobs=last.answer.logprobs,
-        usage=sum((asked.answer.usage for asked in rounds), Usage()),
+        usage=_usage(rounds),
         journaled=all(asked.journaled for asked in rounds),
         key=last.key,
+        answers=len(rounds),
     )
+
+
+def _usage(rounds: Iterable[_Asked]) -> Usage:
+    return sum((asked.answer.usage for asked in rounds), Usage())
 
 
 def _final(refusal: Refusal) -> Exception:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -93,17 +93,20 @@ async def ask(
     name: str,
     reply: type[T],
     values: Mapping[str, Any],
+    *,
+    context: Mapping[str, Any] | None = None,
     **request: Any,
 ) -> tuple[T, Reply]:
     """Render ``name`` with ``values``, ask, and read the answer as ``reply``.
 
     ``request`` are further fields of the request. What the model ``reply`` refuses goes through
-    the repair round like any reply that does not fit the schema.
+    the repair round like any reply that does not fit the schema; its validators get ``context``.
 
     Raises:
         LLMFailure, BudgetExhausted: as ``LLMClient.complete``.
     """
     messages = templates.render(name, **values)
-    asked = Request(messages, schema=_schema(reply), check=reply.model_validate, **request)
+    check = partial(reply.model_validate, context=context)
+    asked = Request(messages, schema=_schema(reply), check=check, **request)
     answer = await client.complete(asked)
-    return reply.model_validate(answer.data), answer
+    return check(answer.data), answer

@@ -9,12 +9,9 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
-from autointerp.config import DEMO, CoderSection, RunConfig, build_options
+from autointerp.config import DEMO, CoderSection, RunConfig
 from autointerp.examples.harvest import Attached, CorpusOptions, ExampleOptions
-from autointerp.judges import Judge
 from autointerp.latents import AutointerpError
-from autointerp.pipeline.tasks import Explainer, JudgedScorer
-from autointerp.registry import explainers, judges, scorers
 from autointerp.subject.checkpoints import load_coder
 from autointerp.subject.coders import SparseCoder
 from autointerp.subject.model import Subject, load_subject
@@ -78,29 +75,6 @@ def attach(
         coder.check_width(subject.width(hook), str(hook))
         attached[name] = Attached(coder.to(subject.device), hook, target)
     return attached
-
-
-def build_explainer(config: RunConfig) -> Explainer:
-    options = build_options(explainers, config.explainer, "explainer")
-    implementation = explainers.get(config.explainer["kind"]).implementation
-    explainer: Explainer = implementation(options, seed=config.run.seed)
-    return explainer
-
-
-def build_scorers(config: RunConfig) -> list[JudgedScorer]:
-    built = []
-    for i, section in enumerate(config.scorers):
-        own = {key: value for key, value in section.items() if key != "judge"}
-        options = build_options(scorers, own, f"scorers.{i}")
-        scorer = scorers.get(own["kind"]).implementation(options, seed=config.run.seed)
-        built.append(JudgedScorer(own["kind"], scorer, _judge(section["judge"], config, i)))
-    return built
-
-
-def _judge(section: Mapping[str, Any], config: RunConfig, i: int) -> Judge:
-    options = build_options(judges, section, f"scorers.{i}.judge")
-    judge: Judge = judges.get(section["kind"]).implementation(options, seed=config.run.seed)
-    return judge
 
 
 def corpus_options(config: RunConfig) -> CorpusOptions:

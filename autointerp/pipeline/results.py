@@ -31,7 +31,7 @@ from autointerp.latents import (
     Values,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 TRUE = ""  # the control column of a score of the latent's own explanation
 
 _SCHEMA = """
@@ -40,7 +40,7 @@ CREATE TABLE settings (field TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWI
 CREATE TABLE explanations (
     coder TEXT, latent INTEGER, kind TEXT, explainer TEXT,
     text TEXT NOT NULL, status TEXT NOT NULL, reason TEXT,
-    components TEXT NOT NULL, confidence REAL, cost TEXT NOT NULL,
+    components TEXT NOT NULL, confidence REAL, cost TEXT NOT NULL, details BLOB NOT NULL,
     PRIMARY KEY (coder, latent, kind, explainer)) WITHOUT ROWID;
 CREATE TABLE scores (
     coder TEXT, latent INTEGER, explanation TEXT, scorer TEXT, control TEXT,
@@ -146,16 +146,21 @@ class Results:
         row = (
             *(e.latent.coder, e.latent.index, e.kind, e.explainer, e.text, e.status, e.reason),
             *(json.dumps(e.components), e.confidence, json.dumps(asdict(e.cost))),
+            zlib.compress(json.dumps(dict(e.details), separators=(",", ":")).encode(), 6),
         )
         with self._transaction():
             self._insert("explanations", row)
 
-    def explanations(self, explainer: str | None = None) -> list[Explanation]:
-        """All explanations (of one explainer), ordered by latent."""
-        where = "" if explainer is None else "WHERE explainer = ?"
+    def explanations(
+        self, explainer: str | None = None, latent: LatentId | None = None, details: bool = False
+    ) -> list[Explanation]:
+        """All explanations (of one explainer, of one latent), ordered by latent; ``details``
+        are unpacked only if asked for."""
+        where, given = _where({"explainer": explainer}, latent)
         rows = self._connection.execute(
-            f"SELECT * FROM explanations {where} ORDER BY coder, latent, kind, explainer",
-            () if explainer is None else (explainer,),
+            f"SELECT {_EXPLANATION}, {'details' if details else 'NULL'} FROM explanations"
+            f" WHERE {where} ORDER BY coder, latent, kind, explainer",
+            given,
         )
         return [_explanation(row) for row in rows]
 
@@ -179,11 +184,7 @@ class Results:
         self, scorer: str | None = None, latent: LatentId | None = None, outcomes: bool = False
     ) -> Iterator[Scored]:
         """Scores and controls, ordered by latent; ``outcomes`` are unpacked only if asked for."""
-        conditions = {"scorer": scorer}
-        if latent is not None:
-            conditions |= {"coder": latent.coder, "latent": latent.index}  # type: ignore[dict-item]
-        given = {key: value for key, value in conditions.items() if value is not None}
-        where = " AND ".join(f"{key} = :{key}" for key in given) or "1"
+        where, given = _where({"scorer": scorer}, latent)
         columns = "*" if outcomes else _LIGHT
         for row in self._connection.execute(
             f"SELECT {columns} FROM scores WHERE {where} ORDER BY coder, latent, scorer, control",
@@ -234,8 +235,18 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
+def _where(wanted: Mapping[str, Any], latent: LatentId | None) -> tuple[str, dict[str, Any]]:
+    """A condition for those columns that are not None, and its parameters."""
+    place = {} if latent is None else {"coder": latent.coder, "latent": latent.index}
+    given = {key: value for key, value in {**wanted, **place}.items() if value is not None}
+    return " AND ".join(f"{key} = :{key}" for key in given) or "1", given
+
+
+_EXPLANATION = "coder, latent, kind, explainer, text, status, reason, components, confidence, cost"
+
+
 def _explanation(row: Sequence[Any]) -> Explanation:
-    coder, index, kind, explainer, text, status, reason, components, confidence, cost = row
+    coder, index, kind, explainer, text, status, reason, components, confidence, cost, packed = row
     return Explanation(
         latent=LatentId(coder, index),
         kind=kind,
@@ -246,6 +257,7 @@ def _explanation(row: Sequence[Any]) -> Explanation:
         components=tuple(json.loads(components)),
         confidence=confidence,
         cost=Cost(**json.loads(cost)),
+        details={} if packed is None else json.loads(zlib.decompress(packed)),
     )
 
 

@@ -10,12 +10,12 @@ import asyncio
 import gc
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from autointerp.config import RunConfig
 from autointerp.examples import harvest
@@ -24,15 +24,18 @@ from autointerp.examples.corpus import documents
 from autointerp.examples.sampling import SetBuilder, prepare
 from autointerp.examples.store import MARKER, ExampleStore
 from autointerp.latents import AutointerpError, Explanation, LatentId
+from autointerp.llm.client import BudgetExhausted
+from autointerp.llm.opening import check_llms
 from autointerp.pipeline import building, directory
 from autointerp.pipeline.baselines import build_controls
-from autointerp.pipeline.breaker import Breaker
-from autointerp.pipeline.local import Item, Result, run_tasks
+from autointerp.pipeline.breaker import Breaker, StoppedError
+from autointerp.pipeline.local import run_tasks
 from autointerp.pipeline.results import TRUE, Results, Scored
 from autointerp.pipeline.selection import check_range, choose
 from autointerp.pipeline.status import StatusWriter, read_status, write_atomically
 from autointerp.pipeline.summary import Document, summarise
 from autointerp.pipeline.tasks import SCORED_STATUSES, ExplainTask, ScoreTask
+from autointerp.pipeline.tools import Tools, open_tools
 from autointerp.subject.coders import SparseCoder
 from autointerp.subject.model import Subject
 
@@ -139,6 +142,7 @@ def session(
             other settings.
     """
     path = config.run.path
+    check_llms(config.llms, config.budget)
     hashes = building.checkpoint_hashes(config)
     with directory.writing(path), Results.open(path / directory.RESULTS) as results:
         results.hold_settings(building.settings(config, hashes, explain=explainer is None))
@@ -240,8 +244,6 @@ def explain(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> Non
     finished = {e.latent for e in s.results.explanations(s.explainer) if e.status != "failed"}
     todo = [latent for latent in latents if latent not in finished]
     sets = SetBuilder(store, "select", todo)
-    explainer = building.build_explainer(s.config)
-    task = ExplainTask(store, sets, explainer, s.explainer, s.log.failure)
     breaker = Breaker()
 
     def done(latent: LatentId, explanation: Explanation) -> None:
@@ -249,7 +251,14 @@ def explain(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> Non
         s.observe("explain", len(latents) - len(todo) + breaker.latents + 1, len(latents))
         breaker.record(failed=explanation.status == "failed")
 
-    _work(s, todo, task, done)
+    async def work() -> None:
+        async with _tools(s, "explain") as tools:
+            explainer = tools.explainer(s.config.explainer)
+            task = ExplainTask(store, sets, explainer, s.explainer, s.log.failure)
+            await run_tasks(todo, task, done, concurrency=s.config.engine.concurrency)
+
+    if todo:
+        _work(work())
 
 
 def score(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> None:
@@ -268,31 +277,43 @@ def score(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> None:
         if e.latent in wanted and e.status in SCORED_STATUSES and e.text
     ]
     controls = build_controls(store, s.coders, explanations, s.config.run.seed)
-    scorers = building.build_scorers(s.config)
     scored = s.results.score_keys()
-    task = ScoreTask(store, explanations, scorers, controls, scored, s.log.failure)
-    todo = task.todo
     breaker = Breaker()
 
-    def done(_: Explanation, scores: list[Scored]) -> None:
-        s.results.put_scores(scores)
-        s.observe("score", len(explanations) - len(todo) + breaker.latents + 1, len(explanations))
-        failed = any(x.score.status == "failed" for x in scores)
-        breaker.record(failed=failed, differences=_differences(scores))
+    async def work() -> None:
+        async with _tools(s, "score") as tools:
+            task = ScoreTask(store, explanations, tools.scorers(), controls, scored, s.log.failure)
+            shown = len(explanations) - len(task.todo)
 
-    _work(s, todo, task, done)
+            def done(_: Explanation, scores: list[Scored]) -> None:
+                s.results.put_scores(scores)
+                s.observe("score", shown + breaker.latents + 1, len(explanations))
+                failed = any(x.score.status == "failed" for x in scores)
+                breaker.record(failed=failed, differences=_differences(scores))
+
+            await run_tasks(task.todo, task, done, concurrency=s.config.engine.concurrency)
+
+    _work(work())
 
 
-def _work(
-    s: Session,
-    items: Sequence[Item],
-    task: Callable[[Item], Awaitable[Result]],
-    done: Callable[[Item, Result], None],
-) -> None:
+def _tools(s: Session, stage: Literal["explain", "score"]) -> AbstractAsyncContextManager[Tools]:
+    return open_tools(
+        s.config,
+        s.config.needs(stage),
+        lambda: (s.subject, s.attached),
+        s.path,
+        building.checkpoint_hashes(s.config).get("model", ""),
+    )
+
+
+def _work(work: Coroutine[Any, Any, None]) -> None:
     # What the libraries hold lives as long as the process: walking it at every collection of
     # garbage would take a quarter of the time in which sets of examples are built.
     gc.freeze()
-    asyncio.run(run_tasks(items, task, done, concurrency=s.config.engine.concurrency))
+    try:
+        asyncio.run(work)
+    except BudgetExhausted as reason:
+        raise StoppedError(str(reason)) from reason
 
 
 def _differences(scores: Sequence[Scored]) -> list[float]:

@@ -167,8 +167,7 @@ def show(results: Results, store: ExampleStore, latent: LatentId) -> Document:
     Raises:
         AutointerpError: if the run has not looked at the latent.
     """
-
-    explained = [e for e in results.explanations() if e.latent == latent]
+    explained = results.explanations(latent=latent, details=True)
     if not explained:
         raise AutointerpError(f"{latent} is not among the latents of {results.path.parent}")
     own = next((e for e in explained if e.kind == "input"), explained[0])
@@ -203,7 +202,8 @@ def show(results: Results, store: ExampleStore, latent: LatentId) -> Document:
             if s.control == TRUE and s.score.explanation == own.id
         },
         "examples": [_example(example, split) for example, split in examples],
-        "probes": [],
+        "hypotheses": list(own.details.get("hypotheses", ())),
+        "probes": list(own.details.get("probes", ())),
     }
 
 

@@ -19,6 +19,8 @@ from autointerp.latents import (
     LatentId,
     Score,
 )
+from autointerp.llm.accounts import metered
+from autointerp.llm.client import BudgetExhausted
 from autointerp.pipeline.controls import Control
 from autointerp.pipeline.results import TRUE, Scored
 from autointerp.scorers import Materials, Scorer
@@ -54,8 +56,9 @@ class ExplainTask:
 
     async def __call__(self, latent: LatentId) -> Explanation:
         started = perf_counter()
-        explanation = await self._explain(latent)
-        cost = replace(explanation.cost, seconds=perf_counter() - started)
+        with metered() as account:
+            explanation = await self._explain(latent)
+        cost = replace(account.all, seconds=perf_counter() - started)
         return replace(explanation, cost=cost, explainer=self.name)
 
     async def _explain(self, latent: LatentId) -> Explanation:
@@ -63,7 +66,7 @@ class ExplainTask:
             return Explanation(latent, "", self.name, status="dead", reason="it never fired")
         try:
             return await self.explainer.explain(*self.sets.take(latent))
-        except AutointerpError:
+        except (AutointerpError, BudgetExhausted):
             raise
         except Exception as error:  # noqa: BLE001 – recorded; the run goes on
             self.report("explain", latent, error)
@@ -129,15 +132,21 @@ class ScoreTask:
         self, scorer: JudgedScorer, explanation: Explanation, materials: Materials
     ) -> Score:
         started = perf_counter()
+        with metered() as account:
+            score = await self._judged(scorer, explanation, materials)
+        cost = replace(account.all, seconds=perf_counter() - started)
+        return replace(score, scorer=scorer.name, cost=cost)
+
+    async def _judged(
+        self, scorer: JudgedScorer, explanation: Explanation, materials: Materials
+    ) -> Score:
         try:
-            score = await scorer.scorer.score(explanation, materials)
-        except AutointerpError:
+            return await scorer.scorer.score(explanation, materials)
+        except (AutointerpError, BudgetExhausted):
             raise
         except Exception as error:  # noqa: BLE001 – recorded; the run goes on
             self.report(f"score {scorer.name}", materials.latent, error)
-            score = _failed(scorer, materials.latent, error)
-        cost = replace(score.cost, seconds=perf_counter() - started)
-        return replace(score, scorer=scorer.name, cost=cost)
+            return _failed(scorer, materials.latent, error)
 
 
 def _failed(scorer: JudgedScorer, latent: LatentId, error: Exception) -> Score:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,11 +66,14 @@ def score(value: float = 0.8, status: str = "scored") -> Score:
 
 def test_rows_come_back_equal(tmp_path: Path) -> None:
     explanation = Explanation(LATENT, '"a", "b"', "pattern", components=("x",), cost=Cost(1, 2))
+    explanation = replace(explanation, details={"probes": [{"text": "a\n", "level": 3}]})
     with Results.open(tmp_path / "r.sqlite") as results:
         results.put_explanation(explanation)
         results.put_scores([Scored(score()), Scored(score(0.5), "shuffled")])
     with Results.read(tmp_path / "r.sqlite") as results:
-        assert results.explanations() == [explanation]
+        assert results.explanations(details=True) == [explanation]
+        assert results.explanations(latent=LATENT) == [replace(explanation, details={})]
+        assert results.explanations(latent=LatentId("other", 1)) == []
         assert results.explanations("other") == []
         assert list(results.scores("detection", LATENT, outcomes=True)) == [
             Scored(score()),

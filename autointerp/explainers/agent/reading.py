@@ -1,0 +1,180 @@
+"""Patterns read on texts, and the labelled texts on which they are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autointerp.explainers.agent.exemplars import Encode
+from autointerp.explainers.agent.roles import MeasuredProbe
+from autointerp.latents import Background, Evidence, Example
+from autointerp.patterns import (
+    Atom,
+    Clause,
+    Condition,
+    Lexicon,
+    Mask,
+    Pattern,
+    Token,
+    Windows,
+)
+
+Ids = NDArray[np.int32]
+RANDOM_ROWS = 200
+# What windows and probes weigh on each side; a side whose part is missing shares its weight.
+_WEIGHTS = {"window": 0.6, "probe": 0.4, "random": 0.35, "token": 0.25, "missed": 0.4}
+
+
+class Reader:
+    """Runs patterns on texts as the subject's tokenizer reads them."""
+
+    def __init__(self, lexicon: Lexicon, encode: Encode) -> None:
+        self.lexicon = lexicon
+        self._encode = encode
+        self._ids: dict[str, Ids] = {}
+
+    def ids(self, text: str) -> Ids:
+        """Token ids of a text."""
+        if text not in self._ids:
+            self._ids[text] = np.asarray(self._encode(text), np.int32)
+        return self._ids[text]
+
+    def holds(self, pattern: Pattern, texts: Sequence[str]) -> list[bool]:
+        """Whether the pattern matches anywhere in each text."""
+        if not texts:
+            return []
+        rows = padded([self.ids(text) for text in texts])
+        found = _windows(self.lexicon, rows).matches(pattern)
+        return [any(row) for row in found.tolist()]
+
+    def where(self, pattern: Pattern, ids: Ids) -> list[int]:
+        """Positions of one row at which the pattern matches."""
+        if not len(ids):
+            return []
+        found = _windows(self.lexicon, ids[None]).matches(pattern)
+        return [int(place) for place in np.flatnonzero(found[0])]
+
+
+def padded(rows: Sequence[Ids]) -> Ids:
+    """Rows of ids under one another, [n, longest], padded on the left with −1."""
+    longest = max([1, *map(len, rows)])
+    out = np.full((len(rows), longest), -1, np.int32)
+    for place, row in enumerate(rows):
+        out[place, longest - len(row) :] = row
+    return out
+
+
+def whole(example: Example) -> Ids:
+    """A window's ids with those before it."""
+    return np.concatenate([example.left_ids, example.token_ids]).astype(np.int32)
+
+
+def background_row(background: Background, row: int) -> Ids:
+    """A background window's ids with those before it."""
+    ids = np.concatenate([background.left_ids[row], background.token_ids[row]])
+    return ids[ids >= 0].astype(np.int32)
+
+
+def _windows(lexicon: Lexicon, rows: Ids) -> Windows:
+    return Windows(lexicon, rows, np.zeros((len(rows), 0), np.int32))
+
+
+class Trials:
+    """Texts known to be on or off, weighted: EXPLAIN windows and every probe so far.
+
+    A window counts as hit only inside itself, not in what stands before it.
+    """
+
+    def __init__(
+        self, reader: Reader, evidence: Evidence, active: Sequence[Example],
+        probes: Sequence[MeasuredProbe],
+    ) -> None:  # fmt: skip
+        background = evidence.background
+        quiet = np.flatnonzero(evidence.background_maxima <= 0)[:RANDOM_ROWS]
+        matched = evidence.token_matched
+        clear = [probe for probe in probes if probe.reading != "graded"]
+        rows = [whole(e) for e in (*active, *matched)]
+        rows += [background_row(background, row) for row in quiet.tolist()]
+        rows += [reader.ids(probe.excerpt.text) for probe in clear]
+        shown = [len(e.token_ids) for e in (*active, *matched)]
+        shown += [background.token_ids.shape[1]] * len(quiet)
+        shown += [len(row) for row in rows[len(shown) :]]
+        parts = ["window"] * len(active) + ["token"] * len(matched) + ["random"] * len(quiet)
+        parts += ["probe" if probe.reading == "on" else "missed" for probe in clear]
+        ids = padded(rows)
+        self.windows = _windows(reader.lexicon, ids)
+        self.counted: Mask = np.arange(ids.shape[1]) >= ids.shape[1] - np.array(shown)[:, None]
+        self.weights = _weights(parts)
+        self.positive: Mask = self.weights > 0
+        self._atoms: dict[Atom, Mask] = {}
+        self._conditions: dict[Condition, Mask] = {}
+        self._clauses: dict[Clause, Mask] = {}
+
+    def without(self, pattern: Pattern) -> Trials:
+        """The same texts, of which those on that the pattern explains count no more."""
+        rest = copy(self)
+        rest.weights = np.where(self.positive & self.hits(pattern), 0.0, self.weights)
+        left = rest.weights[self.positive].sum()
+        rest.weights[self.positive] *= 0.5 / left if left else 0.0
+        return rest
+
+    def hits(self, pattern: Pattern) -> Mask:
+        """[n] which texts the pattern matches in."""
+        found = np.zeros(len(self.weights), bool)
+        for clause in pattern.clauses:
+            if clause not in self._clauses:
+                self._clauses[clause] = np.asarray(self.places(clause).any(axis=1))
+            np.logical_or(found, self._clauses[clause], out=found)
+        return found
+
+    def places(self, clause: Clause) -> Mask:
+        """[n, longest] where the clause matches in what counts."""
+        found = np.logical_and(self.counted, self._either(clause.match))
+        for condition in clause.conditions:
+            np.logical_and(found, self._condition(condition), out=found)
+        for condition in clause.exceptions:
+            np.logical_and(found, ~self._condition(condition), out=found)
+        return found
+
+    def _condition(self, condition: Condition) -> Mask:
+        if condition not in self._conditions:
+            windows, atoms = self.windows, condition.atoms
+            self._conditions[condition] = (
+                windows.standing(condition.kind, self._either(atoms))
+                if atoms
+                else windows.condition(condition)
+            )
+        return self._conditions[condition]
+
+    def _either(self, atoms: Sequence[Atom]) -> Mask:
+        for atom in atoms:
+            if atom not in self._atoms:
+                self._atoms[atom] = self._atom(atom)
+        return np.asarray(np.logical_or.reduce([self._atoms[atom] for atom in atoms]))
+
+    def _atom(self, atom: Atom) -> Mask:
+        ids = self.windows.ids
+        if not isinstance(atom, Token):
+            return self.windows.atoms([atom])
+        tokens = self.windows.lexicon.ids(atom.text)
+        return np.asarray(ids == tokens[0] if len(tokens) == 1 else np.isin(ids, tokens))
+
+    def value(self, pattern: Pattern) -> float:
+        """Weighted balanced accuracy."""
+        return 0.5 + float(self.weights @ self.hits(pattern))
+
+
+def _weights(parts: Sequence[str]) -> NDArray[np.float64]:
+    """Signed, so that each side sums to one half."""
+    names = np.array(parts)
+    weights = np.zeros(len(parts))
+    for side, sign in ((("window", "probe"), 1.0), (("random", "token", "missed"), -1.0)):
+        there = [part for part in side if part in parts]
+        total = sum(_WEIGHTS[part] for part in there)
+        for part in there:
+            chosen = names == part
+            weights[chosen] = sign * 0.5 * _WEIGHTS[part] / total / np.count_nonzero(chosen)
+    return weights

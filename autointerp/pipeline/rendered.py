@@ -1,0 +1,88 @@
+"""The prompts of one latent, rendered by the very code that would send them, and not sent.
+
+Explainers and judges are built with a :class:`Recorder` where they would have a language model.
+It keeps each request and fails it, so what follows an answer (a revision, say) is not rendered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from autointerp.examples.sampling import SetBuilder
+from autointerp.examples.store import ExampleStore
+from autointerp.latents import AutointerpError, Explanation, LatentId
+from autointerp.llm.client import LLMFailure, Reply, Request
+from autointerp.pipeline.tasks import Explainer, ExplainTask, JudgedScorer, ScoreTask
+from autointerp.registry import Options
+
+NOT_ASKED = "prompts are rendered only; no model is asked"
+PLACEHOLDER = "(the explanation)"
+ASKING = frozenset({"client", "roles_factory"})  # needs that a language model answers
+
+
+@dataclass
+class Recorder:
+    """Stands for a language model: keeps every request, each once, and answers none."""
+
+    model: str = "none"
+    requests: list[Request] = field(default_factory=list)
+
+    async def complete(self, request: Request) -> Reply:
+        """Raises LLMFailure, always."""
+        if request not in self.requests:
+            self.requests.append(request)
+        raise LLMFailure(NOT_ASKED)
+
+    def take(self) -> tuple[Request, ...]:
+        """The requests since the last call."""
+        taken = tuple(self.requests)
+        self.requests.clear()
+        return taken
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What is asked about a latent: first by its explainer, then by the judge of each scorer."""
+
+    explainer: tuple[Request, ...]
+    scorers: Mapping[str, tuple[Request, ...]]
+
+
+async def render(
+    store: ExampleStore,
+    latent: LatentId,
+    explainer: Explainer,
+    scorers: Sequence[JudgedScorer],
+    recorder: Recorder,
+    explanation: Explanation | None = None,
+) -> Rendered:
+    """Render the prompts of ``latent``; explainer and judges must ask ``recorder``.
+
+    Judges are asked about ``explanation``; without one, a placeholder stands in its place. What
+    needs no language model is not run and has no prompts.
+
+    Raises:
+        AutointerpError: if the latent is not in the store.
+    """
+    if _asks(explainer):
+        select = SetBuilder(store, "select", [latent])
+        await ExplainTask(store, select, explainer, "", _fail)(latent)
+    asked = recorder.take()
+    judged = explanation or Explanation(latent, PLACEHOLDER, "none")
+    prompts = {}
+    for scorer in scorers:
+        if _asks(scorer.judge):
+            await ScoreTask(store, [judged], [scorer], {}, set(), _fail)(judged)
+        prompts[scorer.name] = recorder.take()
+    return Rendered(asked, prompts)
+
+
+def _asks(kind: object) -> bool:
+    """Whether its options say that it needs a language model."""
+    options = getattr(kind, "options", None)
+    return isinstance(options, Options) and bool(options.needs() & ASKING)
+
+
+def _fail(what: str, latent: LatentId, error: BaseException) -> None:
+    raise AutointerpError(f"cannot render the prompts of {latent} ({what}): {error}") from error

@@ -105,6 +105,11 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("directory", metavar="RUN")
     show.add_argument("latent", metavar="LATENT")
     _json_option(show, _show)
+    prompts = commands.add_parser("prompts", help="the prompts of a latent, asking no model")
+    prompts.add_argument("directory", metavar="RUN")
+    prompts.add_argument("latent", metavar="LATENT")
+    prompts.add_argument("overrides", nargs="*", metavar="key.sub=value")
+    _json_option(prompts, _prompts)
     probe = _add(commands, "probe", _probe, "colour the tokens of texts by activation")
     probe.add_argument("--latent", action="append", required=True, metavar="CODER/INDEX")
     probe.add_argument("--text", action="append", default=[])
@@ -303,15 +308,12 @@ def _show(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from autointerp.examples.store import ExampleStore
-    from autointerp.latents import AutointerpError, LatentId
+    from autointerp.latents import LatentId
     from autointerp.pipeline import directory, summary
     from autointerp.pipeline.results import Results
-    from autointerp.pipeline.status import find_run
     from autointerp.report import console
 
-    path = find_run(arguments.directory)
-    if path is None:
-        raise AutointerpError(f"no run at {arguments.directory} or runs/{arguments.directory}")
+    path = _existing(arguments.directory)
     latent = LatentId.parse(arguments.latent)
     with Results.read(path / directory.RESULTS) as results:
         document = summary.show(results, ExampleStore.open(path / directory.EXAMPLES), latent)
@@ -319,6 +321,34 @@ def _show(arguments: argparse.Namespace) -> int:
         _print_json(document)
     else:
         console.print_latent(Console(), document)
+    return DONE
+
+
+def _existing(run: str) -> Path:
+    from autointerp.latents import AutointerpError
+    from autointerp.pipeline.status import find_run
+
+    path = find_run(run)
+    if path is None:
+        raise AutointerpError(f"no run at {run} or runs/{run}")
+    return path
+
+
+def _prompts(arguments: argparse.Namespace) -> int:
+    from autointerp.config import load_config
+    from autointerp.latents import LatentId
+    from autointerp.pipeline import directory
+    from autointerp.pipeline.rendered import render_run
+    from autointerp.report.prompts import as_document, print_rendered
+
+    run = _existing(arguments.directory)
+    place = [f"run.directory={json.dumps(str(run.parent))}", f"run.name={json.dumps(run.name)}"]
+    config = load_config(run / directory.CONFIG, [*arguments.overrides, *place])
+    rendered = render_run(config, LatentId.parse(arguments.latent))
+    if arguments.json:
+        _print_json(as_document(rendered))
+    else:
+        print_rendered(rendered)
     return DONE
 
 

@@ -331,6 +331,15 @@ class RunConfig(Section):
         ]
         return frozenset().union(*found)
 
+    def llm_names(self, stage: Literal["explain", "score"]) -> list[str]:
+        """The language models that a stage asks."""
+        found = {
+            getattr(options, "llm", "")
+            for where, options in self._all_options()
+            if _STAGES[where.split(".")[0]] == stage and options.needs() & _ASKING
+        }
+        return sorted(found)
+
     def _all_options(self) -> list[tuple[str, Options]]:
         found = _options(explainers, self.explainer, "explainer")
         for i, section in enumerate(self.scorers):
@@ -388,8 +397,8 @@ def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> RunC
     """
     tree = _read(path) if path is not None else {}
     pairs = [_parse_override(text) for text in overrides]
-    # Latents are named after coders, so those come first.
-    for keys, value in sorted(pairs, key=lambda pair: pair[0][0] == "latents"):
+    # Latents are named after coders, and a kind says which options there are: those come first.
+    for keys, value in sorted(pairs, key=lambda p: (p[0][0] == "latents", p[0][-1] != "kind")):
         _set(tree, keys, value)
     return build_config(tree, str(path) if path is not None else "configuration")
 
@@ -504,6 +513,8 @@ def _set(tree: dict[str, Any], keys: list[str], value: Any) -> None:
             node, key = _list_item(node, keys, depth)
         if not isinstance(node, dict | list):
             raise AutointerpError(f"{'.'.join(keys)}: {'.'.join(keys[:depth])} has no keys")
+        if last and key == "kind" and keys[0] in _STAGES and isinstance(node, dict):
+            node.clear()  # the options of another kind mean nothing to this one
         if last:
             node[key] = value
         elif isinstance(node, dict) and isinstance(node.get(key), str) and depth == 2:

@@ -4,7 +4,7 @@ In a test: ``with LLMServer(answer=…, faults={"429": 0.1}) as server: … serv
 runs in a thread of its own. As a process: ``python tests/llm_server.py --faults '{"429": 0.1}'``
 prints its URL as one line of JSON and serves until it is stopped; ``GET /stats`` tells its counts.
 
-It answers ``/v1/chat/completions``, ``/v1/completions`` and ``/v1/models``. Without ``answer``, an
+It answers ``/v1/chat/completions``, ``/v1/completions``, ``/v1/models`` and ``/health``. Without ``answer``, an
 answer is drawn from a hash of the request: a value that fits its schema, or prose. Which request
 meets which fault depends on the seed, the request, and how often it was asked already.
 """
@@ -131,6 +131,8 @@ class LLMServer:
         path = first.split()[1]
         if path == "/stats":
             return await _send(writer, 200, self.stats.as_json())
+        if path == "/health":
+            return await _send(writer, 200, {})
         if path == "/v1/models":
             return await _send(writer, 200, {"object": "list", "data": [{"id": "test"}]})
         if path not in ("/v1/chat/completions", "/v1/completions"):

@@ -101,3 +101,25 @@ def test_indices_in_any_form_are_the_same_latents(indices: set[int]) -> None:
     assert parse_latents(f"{expected[0]}-{expected[-1]}", "x").indices == tuple(
         range(expected[0], expected[-1] + 1)
     )
+
+
+def test_another_kind_starts_its_section_anew(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(load_config(None, ["explainer.kind=agent", "explainer.rounds=2"]).to_yaml())
+    assert load_config(path).explainer["rounds"] == 2
+    assert load_config(path, ["explainer.kind=pattern"]).explainer["kind"] == "pattern"
+    again = load_config(path, ["explainer.rounds=3", "explainer.kind=agent"]).explainer
+    assert again["rounds"] == 3
+
+
+def test_a_kind_that_asks_a_language_model_needs_one() -> None:
+    with pytest.raises(AutointerpError, match=r"explainer needs .* llms.explainer.model="):
+        load_config(None, ["explainer.kind=single_pass"])
+    with pytest.raises(AutointerpError, match=r"scorers.0.judge needs .* llms.judge.model="):
+        load_config(None, ["scorers.0.judge=llm"])
+    with pytest.raises(AutointerpError, match="asks no judge"):
+        load_config(None, ["explainer.kind=pattern", "explainer.judge=pattern"])
+    config = load_config(None, ["explainer.kind=single_pass", "llms.explainer.model=m"])
+    assert config.needs("explain") == {"client", "templates"}
+    assert config.llm_names("explain") == ["explainer"]
+    assert not config.llm_names("score")

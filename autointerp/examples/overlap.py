@@ -161,9 +161,8 @@ class Shown:
         if not len(self._tokens) or not len(repeats):
             return repeats
         known = self._table.perhaps(owned(candidates.grams, owners))
-        close: NDArray[np.bool_] = 2 * np.count_nonzero(known, axis=1) >= candidates.sizes
-        close |= self._span_known(known, candidates.starts)
-        at = np.flatnonzero(close)
+        enough = 2 * np.count_nonzero(known, axis=1) >= candidates.sizes
+        at = np.flatnonzero(enough | self._span_known(known, candidates.starts))
         if len(at):
             mine = None if owners is None else owners[at]
             repeats[at] = self._compare(candidates.take(at), mine)
@@ -174,8 +173,7 @@ class Shown:
         width = self._tokens.shape[1]
         length = min(SPAN, width) - min(GRAM, width) + 1
         runs = sliding_window_view(known, length, axis=1)
-        whole: NDArray[np.bool_] = runs[np.arange(len(starts)), starts].all(axis=1)
-        return whole
+        return np.asarray(runs[np.arange(len(starts)), starts].all(axis=1), bool)
 
     def _compare(self, candidates: Candidates, owners: Owners | None) -> NDArray[np.bool_]:
         """:meth:`repeated_by` without a filter, for few candidates."""

@@ -17,7 +17,7 @@ from autointerp.llm.layers import LayeredClient, Shared
 from autointerp.llm.limits import Backoff, Budget, Slots, Tickets
 from autointerp.llm.pricing import prices_of
 from autointerp.llm.templates import Templates
-from autointerp.llm.transport import Transport
+from autointerp.llm.transport import Server, Transport, Waiting
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ async def open_llms(
     budget: BudgetSection | None = None,
     journal: Path | None = None,
     run: str = "",
-    endpoints: Mapping[str, str] | None = None,
+    endpoints: Mapping[str, str | Server] | None = None,
     backoff: Backoff | None = None,
     prompts: Path | None = None,
 ) -> AsyncIterator[LLMs]:
@@ -59,8 +59,8 @@ async def open_llms(
 
     ``run`` names the run in the journal (its absolute path, say): its budget counts what earlier
     starts of it have spent.
-    ``endpoints`` are the base URLs of servers that the run has started, by client. ``prompts`` is
-    the user's prompt folder.
+    ``endpoints`` are the servers that the run has started, or their base URLs, by client.
+    ``prompts`` is the user's prompt folder.
 
     Raises:
         AutointerpError: before anything is asked, if a key, an endpoint or a price is missing.
@@ -96,23 +96,29 @@ class _Opening:
     """Opens clients; those of one endpoint with the same limits share them."""
 
     shared: Shared
-    endpoints: Mapping[str, str]
+    endpoints: Mapping[str, str | Server]
     stack: AsyncExitStack
     opened: dict[tuple[object, ...], _Endpoint] = field(default_factory=dict)
 
     def client(self, name: str, section: LLMSection) -> LLMClient:
-        url = self.endpoints.get(name, section.base_url)
+        server = self.endpoints.get(name, section.base_url)
+        url = server if server is None or isinstance(server, str) else server.url
         limits = (section.requests_per_minute, section.concurrency, section.timeout)
         one = (section.backend, url, section.model, section.api_key_env, *limits)
         if one not in self.opened:
-            self.opened[one] = self._open(name, section, url)
+            self.opened[one] = self._open(name, section, server)
         end = self.opened[one]
         return LayeredClient(section, end.transport, self.shared, end.tickets, end.slots)
 
-    def _open(self, name: str, section: LLMSection, url: str | None) -> _Endpoint:
+    def _open(self, name: str, section: LLMSection, server: str | Server | None) -> _Endpoint:
         from autointerp.llm.openai_api import OpenAITransport  # half a second of imports
 
-        transport = OpenAITransport(section, f"llms.{name}", url)
+        where = f"llms.{name}"
+        transport: Transport
+        if server is None or isinstance(server, str):
+            transport = OpenAITransport(section, where, server)
+        else:
+            transport = Waiting(OpenAITransport(section, where, server.url), server)
         tickets = Tickets(section.requests_per_minute)
         self.stack.push_async_callback(transport.close)
         self.stack.push_async_callback(tickets.close)

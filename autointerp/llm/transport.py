@@ -52,6 +52,19 @@ class Refusal(Exception):
         self.reason = reason
 
 
+class Server(Protocol):
+    """A server that the run keeps alive itself."""
+
+    @property
+    def url(self) -> str:
+        """The base URL of its API."""
+        ...
+
+    async def ready(self) -> None:
+        """Return when it takes requests. Raises Refusal if it never will again."""
+        ...
+
+
 class Transport(Protocol):
     """Sends one body, once."""
 
@@ -60,3 +73,19 @@ class Transport(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class Waiting:
+    """Sends what another transport sends, when the server is up: a restart costs no attempts."""
+
+    def __init__(self, transport: Transport, server: Server) -> None:
+        self._transport = transport
+        self._server = server
+
+    async def send(self, body: bytes) -> Answer:
+        """Wait, and post ``body``. Raises Fault or Refusal."""
+        await self._server.ready()
+        return await self._transport.send(body)
+
+    async def close(self) -> None:
+        await self._transport.close()

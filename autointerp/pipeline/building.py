@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
-from typing import Any
+from typing import Any, Literal
 
 from autointerp.config import DEMO, CoderSection, RunConfig
 from autointerp.examples.harvest import Attached, CorpusOptions, ExampleOptions
@@ -101,6 +101,7 @@ def settings(config: RunConfig, hashes: Mapping[str, str], *, explain: bool) -> 
     left out, and so is which latents are asked for.
     """
     tree = config.model_dump(mode="json")
+    stages: list[Literal["explain", "score"]] = ["explain", "score"] if explain else ["score"]
     subject = {k: v for k, v in tree["subject"].items() if k not in _NOT_SETTINGS}
     held: dict[str, Any] = {
         "run": {"seed": tree["run"]["seed"]},
@@ -110,11 +111,14 @@ def settings(config: RunConfig, hashes: Mapping[str, str], *, explain: bool) -> 
         "checkpoints": dict(hashes),
         "scorers": {s["kind"]: _but_kind(s) for s in tree["scorers"]},
     }
+    asked = [o for stage in stages for o in config.llm_names(stage)]
+    held["llms"] = {name: {k: tree["llms"][name][k] for k in _ANSWERS} for name in asked}
     if explain:
         held["explainer"] = {tree["explainer"]["kind"]: _but_kind(tree["explainer"])}
     return dict(_flat(held))
 
 
+_ANSWERS = ("model", "temperature", "max_tokens", "extra_body")  # what shapes a model's answers
 _NOT_SETTINGS = frozenset({"device", "device_map", "batch_tokens"})
 
 

@@ -6,14 +6,21 @@ It keeps each request and fails it, so what follows an answer (a revision, say) 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from autointerp.config import RunConfig
 from autointerp.examples.sampling import SetBuilder
 from autointerp.examples.store import ExampleStore
 from autointerp.latents import AutointerpError, Explanation, LatentId
 from autointerp.llm.client import LLMFailure, Reply, Request
+from autointerp.llm.templates import Templates
+from autointerp.pipeline.building import build_subject
+from autointerp.pipeline.directory import EXAMPLES, RESULTS
+from autointerp.pipeline.results import Results
 from autointerp.pipeline.tasks import Explainer, ExplainTask, JudgedScorer, ScoreTask
+from autointerp.pipeline.tools import Tools
 from autointerp.registry import Options
 
 NOT_ASKED = "prompts are rendered only; no model is asked"
@@ -76,6 +83,35 @@ async def render(
             await ScoreTask(store, [judged], [scorer], {}, set(), _fail)(judged)
         prompts[scorer.name] = recorder.take()
     return Rendered(asked, prompts)
+
+
+def render_run(config: RunConfig, latent: LatentId) -> Rendered:
+    """The prompts of a latent of a run that has collected its examples.
+
+    A latent that the run has explained is judged by that explanation.
+
+    Raises:
+        AutointerpError: if the run has no examples, or not of this latent.
+    """
+    store = ExampleStore.open(config.run.path / EXAMPLES)
+    recorder = Recorder()
+    clients = dict.fromkeys(config.llms, recorder)
+    templates = Templates(config.prompts)
+    reads = "encode" in config.needs("explain")
+    subject = build_subject(config) if reads else None
+    tools = Tools(config, clients, templates, subject=subject)
+    explanation = _explanation(config, latent)
+    explainer = tools.explainer(config.explainer)
+    return asyncio.run(render(store, latent, explainer, tools.scorers(), recorder, explanation))
+
+
+def _explanation(config: RunConfig, latent: LatentId) -> Explanation | None:
+    path = config.run.path / RESULTS
+    if not path.exists():
+        return None
+    with Results.read(path) as results:
+        found = results.explanations(config.explainer["kind"], latent)
+    return next((e for e in found if e.status == "explained"), None)
 
 
 def _asks(kind: object) -> bool:

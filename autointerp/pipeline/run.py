@@ -10,14 +10,14 @@ import asyncio
 import gc
 import json
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from autointerp.config import RunConfig
+from autointerp.config import RunConfig, ServeSection
 from autointerp.examples import harvest
 from autointerp.examples.contrast import contrasts
 from autointerp.examples.corpus import documents
@@ -26,6 +26,7 @@ from autointerp.examples.store import MARKER, ExampleStore
 from autointerp.latents import AutointerpError, Explanation, LatentId
 from autointerp.llm.client import BudgetExhausted
 from autointerp.llm.opening import check_llms
+from autointerp.llm.vllm_server import Starting, VLLMServer, serving
 from autointerp.pipeline import building, directory
 from autointerp.pipeline.baselines import build_controls
 from autointerp.pipeline.breaker import Breaker, StoppedError
@@ -54,6 +55,7 @@ class Session:
     log: directory.RunLog
     observe: Observe
     explainer: str
+    runner: asyncio.Runner
     force: bool = False
     stage: str = "starting"
     reason: str | None = None
@@ -62,6 +64,8 @@ class Session:
     _before: float = 0.0
     _known: Document | None = None
     _known_until: float = 0.0
+    _servers: Mapping[str, VLLMServer] | None = None
+    _open: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     @cached_property
     def coders(self) -> dict[str, SparseCoder]:
@@ -76,6 +80,23 @@ class Session:
     @cached_property
     def attached(self) -> dict[str, harvest.Attached]:
         return building.attach(self.config, self.subject, self.coders)
+
+    async def servers(self) -> Mapping[str, VLLMServer]:
+        """The vLLM servers of this run, by language model; started once, for all stages."""
+        if self._servers is None:
+            names = {*self.config.llm_names("explain"), *self.config.llm_names("score")}
+            sections = {name: self.config.llms[name] for name in sorted(names)}
+            started = serving(sections, self.path, self._starting)
+            self._servers = await self._open.enter_async_context(started)
+        return self._servers
+
+    def _starting(self, starting: Starting) -> None:
+        limit = (self.config.llms[starting.name].serve or ServeSection()).startup_minutes * 60
+        self.observe(f"start vLLM for {starting.name}", int(starting.seconds), int(limit))
+
+    def close(self) -> None:
+        """Stop the servers."""
+        self.runner.run(self._open.aclose())
 
     @property
     def examples(self) -> Path:
@@ -144,13 +165,17 @@ def session(
     path = config.run.path
     check_llms(config.llms, config.budget)
     hashes = building.checkpoint_hashes(config)
-    with directory.writing(path), Results.open(path / directory.RESULTS) as results:
+    with (
+        directory.writing(path),
+        Results.open(path / directory.RESULTS) as results,
+        asyncio.Runner() as runner,
+    ):
         results.hold_settings(building.settings(config, hashes, explain=explainer is None))
         write_atomically(path / directory.CONFIG, config.to_yaml())
         _record(path, versions=building.versions(), checkpoints=hashes)
         log = directory.RunLog(path)
         name = explainer or config.explainer["kind"]
-        opened = Session(config, path, results, log, observe, name, force)
+        opened = Session(config, path, results, log, observe, name, runner, force)
         opened._before = float((read_status(path) or {}).get("seconds", 0.0))
         try:
             with StatusWriter(path, opened.describe):
@@ -159,6 +184,7 @@ def session(
                 finally:
                     opened._known = None  # the last status must be exact
         finally:
+            opened.close()
             log.close()
 
 
@@ -258,7 +284,7 @@ def explain(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> Non
             await run_tasks(todo, task, done, concurrency=s.config.engine.concurrency)
 
     if todo:
-        _work(work())
+        _work(s, work())
 
 
 def score(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> None:
@@ -293,7 +319,7 @@ def score(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> None:
 
             await run_tasks(task.todo, task, done, concurrency=s.config.engine.concurrency)
 
-    _work(work())
+    _work(s, work())
 
 
 def _tools(s: Session, stage: Literal["explain", "score"]) -> AbstractAsyncContextManager[Tools]:
@@ -303,15 +329,16 @@ def _tools(s: Session, stage: Literal["explain", "score"]) -> AbstractAsyncConte
         lambda: (s.subject, s.attached),
         s.path,
         building.checkpoint_hashes(s.config).get("model", ""),
+        s.servers,
     )
 
 
-def _work(work: Coroutine[Any, Any, None]) -> None:
+def _work(s: Session, work: Coroutine[Any, Any, None]) -> None:
     # What the libraries hold lives as long as the process: walking it at every collection of
     # garbage would take a quarter of the time in which sets of examples are built.
     gc.freeze()
     try:
-        asyncio.run(work)
+        s.runner.run(work)
     except BudgetExhausted as reason:
         raise StoppedError(str(reason)) from reason
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,8 +15,10 @@ from autointerp.explainers.agent.llm_roles import LLMRoles
 from autointerp.judges import Judge
 from autointerp.latents import Evidence
 from autointerp.llm.client import LLMClient
+from autointerp.llm.limits import Backoff
 from autointerp.llm.opening import open_llms
 from autointerp.llm.templates import Templates
+from autointerp.llm.vllm_server import VLLMServer
 from autointerp.pipeline.tasks import Explainer, JudgedScorer
 from autointerp.registry import Options, explainers, judges, scorers
 from autointerp.subject.model import Subject
@@ -26,6 +28,7 @@ RIVALS = ("single_pass", "pattern")  # whose texts an LLM agent's must beat on S
 
 _PATTERN: Mapping[str, Any] = {"kind": "pattern"}
 
+Servers = Callable[[], Awaitable[Mapping[str, VLLMServer]]]
 Runtime = Callable[[], tuple[Subject, Mapping[str, Attached]]]
 
 
@@ -98,12 +101,18 @@ def _split(section: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] |
 
 @asynccontextmanager
 async def open_tools(
-    config: RunConfig, needs: frozenset[str], runtime: Runtime, directory: Path, identity: str
+    config: RunConfig,
+    needs: frozenset[str],
+    runtime: Runtime,
+    directory: Path,
+    identity: str,
+    servers: Servers,
 ) -> AsyncIterator[Tools]:
     """Open what is needed of the language models and the subject, for one stage.
 
     ``runtime`` gives the subject and its coders; it is called only if texts are to be measured.
     ``directory`` is the run's: measurements are kept there. ``identity`` is of the model's files.
+    ``servers`` starts the run's own vLLM servers, if it has any.
 
     Raises:
         AutointerpError: if an endpoint, a key or a price is missing.
@@ -116,6 +125,8 @@ async def open_tools(
                 config.budget,
                 config.journal,
                 run=str(directory.resolve()),
+                endpoints=await servers(),
+                backoff=Backoff(seed=config.run.seed),
                 prompts=config.prompts,
             )
             clients = (await stack.enter_async_context(llms)).clients

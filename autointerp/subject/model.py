@@ -256,7 +256,9 @@ def load_subject(
 
 def _from_pretrained(path: str, revision: str | None, options: dict[str, Any]) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # of the weights: they take a moment, the run has its own
     load: Callable[..., Any] = AutoModelForCausalLM.from_pretrained
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)

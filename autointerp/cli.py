@@ -339,16 +339,17 @@ def _prompts(arguments: argparse.Namespace) -> int:
     from autointerp.latents import LatentId
     from autointerp.pipeline import directory
     from autointerp.pipeline.rendered import render_run
-    from autointerp.report.prompts import as_document, print_rendered
+    from autointerp.report.prompts import as_document, print_prompts
 
     run = _existing(arguments.directory)
     place = [f"run.directory={json.dumps(str(run.parent))}", f"run.name={json.dumps(run.name)}"]
     config = load_config(run / directory.CONFIG, [*arguments.overrides, *place])
     rendered = render_run(config, LatentId.parse(arguments.latent))
+    prompts = {"explainer": rendered.explainer, **rendered.scorers}
     if arguments.json:
-        _print_json(as_document(rendered))
+        _print_json(as_document(prompts))
     else:
-        print_rendered(rendered)
+        print_prompts(prompts)
     return DONE
 
 

@@ -4,9 +4,9 @@ In a test: ``with LLMServer(answer=…, faults={"429": 0.1}) as server: … serv
 runs in a thread of its own. As a process: ``python tests/llm_server.py --faults '{"429": 0.1}'``
 prints its URL as one line of JSON and serves until it is stopped; ``GET /stats`` tells its counts.
 
-It answers ``/v1/chat/completions``, ``/v1/completions``, ``/v1/models`` and ``/health``. Without ``answer``, an
-answer is drawn from a hash of the request: a value that fits its schema, or prose. Which request
-meets which fault depends on the seed, the request, and how often it was asked already.
+It answers ``/v1/chat/completions``, ``/v1/completions``, ``/v1/models`` and ``/health``. Without
+``answer``, an answer is drawn from a hash of the request: a value that fits its schema, or prose.
+Which request meets which fault depends on the seed, the request, and how often it was asked already.
 """
 
 from __future__ import annotations

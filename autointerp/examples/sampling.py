@@ -20,7 +20,7 @@ from autointerp.latents import Evidence, LabelledSet, LatentId, Split, Statistic
 
 __all__ = ["SetBuilder", "evidence", "evidences", "labelled_set", "labelled_sets", "prepare"]
 
-BLOCK = 8  # latents that are well built together
+BLOCK = 16  # latents that are well built together
 TOKEN_MATCHED = 20
 TOP_TOKENS = 10
 _QUANTILES = np.linspace(0, 1, 11)

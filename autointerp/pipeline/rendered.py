@@ -30,14 +30,14 @@ ASKING = frozenset({"client", "roles_factory"})  # needs that a language model a
 
 @dataclass
 class Recorder:
-    """Stands for a language model: keeps every request, each once, and answers none."""
+    """Stands for a language model: keeps every prompt, each once, and answers none."""
 
     model: str = "none"
     requests: list[Request] = field(default_factory=list)
 
     async def complete(self, request: Request) -> Reply:
         """Raises LLMFailure, always."""
-        if request not in self.requests:
+        if all(request.messages != known.messages for known in self.requests):
             self.requests.append(request)
         raise LLMFailure(NOT_ASKED)
 

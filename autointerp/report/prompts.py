@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 
 from autointerp.llm.client import Request
-from autointerp.pipeline.rendered import Rendered
+
+Prompts = Mapping[str, Sequence[Request]]  # of the explainer, and of each scorer by its name
 
 
-def as_document(rendered: Rendered) -> dict[str, Any]:
-    """``{"explainer": [request, …], "scorers": {NAME: [request, …]}}``."""
-    return {
-        "explainer": [_document(request) for request in rendered.explainer],
-        "scorers": {
-            name: [_document(request) for request in requests]
-            for name, requests in rendered.scorers.items()
-        },
-    }
+def as_document(prompts: Prompts) -> dict[str, Any]:
+    """``{"explainer": [request, …], SCORER: [request, …]}``."""
+    return {name: [_document(request) for request in asked] for name, asked in prompts.items()}
 
 
 def _document(request: Request) -> dict[str, Any]:
@@ -31,10 +27,9 @@ def _document(request: Request) -> dict[str, Any]:
     }
 
 
-def print_rendered(rendered: Rendered) -> None:
+def print_prompts(prompts: Prompts) -> None:
     console = Console()
-    groups = {"explainer": rendered.explainer, **rendered.scorers}
-    for name, requests in groups.items():
+    for name, requests in prompts.items():
         if not requests:
             console.print(f"{name}: asks no language model", style="dim")
         for number, request in enumerate(requests, 1):

@@ -95,6 +95,16 @@ def test_transport_faults_leave_no_trace(world: OracleWorld, tmp_path: Path) -> 
         assert one.details == other.details
 
 
+def test_content_faults_are_repaired_or_counted(world: OracleWorld, tmp_path: Path) -> None:
+    latents = _first_of(world.truth, KINDS)[1:4]
+    faults = {"garbage": 0.15, "prose": 0.1, "wrong_length": 0.1}
+    found = world.explain(latents, Oracle(), tmp_path, faults=faults)
+    assert found.faults
+    for latent, explanation in zip(latents, found.explanations, strict=True):
+        assert world.agreement(latent, explanation.text) >= AGREE or explanation.reason
+    assert sum(e.cost.requests for e in found.explanations) == found.spent["requests"]
+
+
 @pytest.mark.parametrize("kind", RUBBISH)
 def test_rubbish_probes_end_with_a_reason(world: OracleWorld, tmp_path: Path, kind: str) -> None:
     found = world.explain(_first_of(world.truth, KINDS)[1:4:2], Rubbish(kind), tmp_path)

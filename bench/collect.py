@@ -172,8 +172,9 @@ def full_collect(
 def demo_one(tokens: int) -> None:
     subject = load_subject("demo")
     coders = demo_coders(subject)
-    name = next(iter(coders))
-    over_limit("collect_over_limit", subject, {name: coders[name]}, tokens)
+    for name in ("layers.1", "layers.0"):
+        figure = "collect_over_limit" if name == "layers.1" else f"collect_over_limit_{name}"
+        over_limit(figure, subject, {name: coders[name]}, tokens)
 
 
 def demo_all(tokens: int) -> None:
@@ -272,8 +273,8 @@ def resident() -> int:
 
 
 FIGURES = {
-    "demo_one": (demo_one, 200_000),
-    "demo_all": (demo_all, 100_000),
+    "demo_one": (demo_one, 400_000),
+    "demo_all": (demo_all, 200_000),
     "gpt2": (gpt2, 20_000),
     "memory": (memory, 1_000_000),
     "latents": (latents, 3_000_000),

@@ -6,7 +6,7 @@ prints its URL as one line of JSON and serves until it is stopped; ``GET /stats`
 
 It answers ``/v1/chat/completions``, ``/v1/completions``, ``/v1/models`` and ``/health``. Without
 ``answer``, an answer is drawn from a hash of the request: a value that fits its schema, or prose.
-Which request meets which fault depends on the seed, the request, and how often it was asked already.
+Which request meets which fault depends on the seed, the request, and how often it was asked.
 """
 
 from __future__ import annotations

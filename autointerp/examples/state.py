@@ -251,7 +251,9 @@ class HarvestState:
         bounds = np.concatenate([[0], np.cumsum(counts)])
         at = np.arange(tally.width)[:, None] * len(GROUPS) + np.arange(len(GROUPS) + 1)
         quality = self.qualities.get(name)
-        background = np.sort(tally.background, order=["latent", "window"])
+        held = tally.background
+        key = held["latent"].astype(np.uint64) << np.uint64(32) | held["window"]
+        background = held[np.argsort(key)]
         order = np.argsort(self.background.numbers)
         slots = order[np.searchsorted(self.background.numbers, background["window"], sorter=order)]
         arrays = {

@@ -24,8 +24,8 @@ from autointerp.latents import AutointerpError
 
 Normalisation = Literal["none", "layer_norm", "constant_norm"]
 
-#: A dense block of tokens × latents has at most this many elements.
-BLOCK_ELEMENTS = 2**25
+# Pre-activations held at once: what a processor keeps in its cache, and enough to fill a GPU.
+BLOCK_ELEMENTS = {"cpu": 2**21, "cuda": 2**25}
 
 _EPSILON = 1e-5  # added to the standard deviation, outside the root
 
@@ -307,7 +307,7 @@ class SparseCoder:
 
     def _blocks(self, x: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Pre-activations of a few tokens at a time; each block overwrites the one before."""
-        size = max(1, min(len(x), BLOCK_ELEMENTS // self.d_sae))
+        size = max(1, min(len(x), BLOCK_ELEMENTS.get(x.device.type, 2**25) // self.d_sae))
         buffer = torch.empty(size, self.d_sae, device=x.device, dtype=self.W_enc.dtype)
         for start in range(0, len(x), size):
             part = self._normalise(x[start : start + size])

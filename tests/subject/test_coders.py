@@ -105,7 +105,7 @@ def test_dense_encoding_agrees_with_a_loop(name: str) -> None:
 def test_sparse_encoding_is_the_dense_one(
     name: str, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(coders, "BLOCK_ELEMENTS", block)
+    monkeypatch.setitem(coders.BLOCK_ELEMENTS, "cpu", block)
     coder, x = _coder(ACTIVATIONS[name][0]), _random(23, D_IN, seed=9)
     rows, latents, values = coder.encode_sparse(x)
     assert (rows.dtype, latents.dtype, values.dtype) == (torch.int64, torch.int32, torch.float32)

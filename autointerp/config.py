@@ -8,6 +8,7 @@ is a list.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -23,6 +24,7 @@ DEMO_CODERS = ("layers.0", "layers.1")
 DEFAULT_LATENTS = "alive:40"
 _ASKING = frozenset({"client", "roles_factory"})  # needs that a language model answers
 _STAGES = {"explainer": "explain", "scorers": "score"}
+CASCADE = "cascade"  # the explainer of a run whose ``explainer`` has tiers
 _NAMED = (("subject", "coders"), ("latents",))  # mappings whose keys are names, dots and all
 
 
@@ -248,6 +250,34 @@ class EngineSection(Section):
     concurrency: int = Field(default=64, ge=1)
 
 
+class CascadeSection(Section):
+    """Explainers from the cheapest to the dearest, one of a kind.
+
+    All latents are explained by the first. The next ones try those alone whose explanations are
+    all below ``escalate_below`` on SELECT, as ``judge`` has it: ``pattern`` where every tier
+    writes patterns, else a language model, unless said. ``select`` is how many SELECT windows of
+    each kind (active, random, hard) are judged: 20 by a language model, all by patterns, unless
+    given.
+    """
+
+    kind: Literal["cascade"] = "cascade"
+    tiers: list[dict[str, Any]]
+    escalate_below: float = Field(default=0.8, ge=0, le=1)
+    judge: str | dict[str, Any] | None = None
+    select: int | None = Field(default=None, ge=1)
+
+    @field_validator("tiers")
+    @classmethod
+    def _some_and_each_once(cls, tiers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if len(tiers) < 2:
+            raise ValueError("name two or more, the cheapest first, as in [{kind: A}, {kind: B}]")
+        kinds = [tier["kind"] for tier in tiers if "kind" in tier]
+        for kind in kinds:
+            if kinds.count(kind) > 1:
+                raise ValueError(f"{kind!r} is listed twice; a cascade has one of a kind")
+        return tiers
+
+
 class RunConfig(Section):
     """Everything that decides what a run does."""
 
@@ -282,6 +312,8 @@ class RunConfig(Section):
     @field_validator("explainer")
     @classmethod
     def _known_explainer(cls, section: dict[str, Any]) -> dict[str, Any]:
+        if "tiers" in section or section.get("kind") == CASCADE:
+            return _resolve_cascade(section)
         return _resolve_judged(explainers, section, "explainer")
 
     @field_validator("scorers")
@@ -324,6 +356,12 @@ class RunConfig(Section):
                 )
         return self
 
+    @property
+    def tiers(self) -> list[dict[str, Any]]:
+        """The resolved sections of a cascade's explainers; else the one of the only explainer."""
+        tiers: list[dict[str, Any]] = self.explainer.get("tiers", [self.explainer])
+        return tiers
+
     def needs(self, stage: Literal["explain", "score"]) -> frozenset[str]:
         """What the kinds of a stage, and their judges, need beside their options."""
         found = [
@@ -341,7 +379,12 @@ class RunConfig(Section):
         return sorted(found)
 
     def _all_options(self) -> list[tuple[str, Options]]:
-        found = _options(explainers, self.explainer, "explainer")
+        if self.explainer["kind"] == CASCADE:
+            found = _judge_options(self.explainer, "explainer")
+            for i, tier in enumerate(self.tiers):
+                found += _options(explainers, tier, f"explainer.tiers.{i}")
+        else:
+            found = _options(explainers, self.explainer, "explainer")
         for i, section in enumerate(self.scorers):
             found += _options(scorers, section, f"scorers.{i}")
         return found
@@ -397,8 +440,7 @@ def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> RunC
     """
     tree = _read(path) if path is not None else {}
     pairs = [_parse_override(text) for text in overrides]
-    # Latents are named after coders, and a kind says which options there are: those come first.
-    for keys, value in sorted(pairs, key=lambda p: (p[0][0] == "latents", p[0][-1] != "kind")):
+    for keys, value in sorted(pairs, key=lambda pair: _turn(pair[0])):
         _set(tree, keys, value)
     return build_config(tree, str(path) if path is not None else "configuration")
 
@@ -444,9 +486,49 @@ def _resolve_judged(
         if "judge" in section:
             raise AutointerpError(f"{where}: {own['kind']} asks no judge; leave out {where}.judge")
         return resolved
-    judge = section.get("judge") or ("llm" if options.needs() & _ASKING else "pattern")
-    judge = {"kind": judge} if isinstance(judge, str) else judge
-    return {**resolved, "judge": _resolve(judges, judge, f"{where}.judge")}
+    judge = section.get("judge") or _judge_of(options)
+    return {**resolved, "judge": _resolve_judge(judge, where)}
+
+
+def _judge_of(*options: Options) -> str:
+    """The judge of texts by explainers with these options: those of the ones that ask a language
+    model are no patterns."""
+    return "llm" if any(o.needs() & _ASKING for o in options) else "pattern"
+
+
+def _resolve_judge(judge: str | Mapping[str, Any], where: str) -> dict[str, Any]:
+    section = {"kind": judge} if isinstance(judge, str) else judge
+    return _resolve(judges, section, f"{where}.judge")
+
+
+def _resolve_cascade(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Every tier resolved as an explainer, and the judge that can read all of them."""
+    if section.get("kind", CASCADE) != CASCADE:
+        raise AutointerpError(
+            f"explainer: {section['kind']} has no tiers; put it into explainer.tiers"
+        )
+    if "tiers" not in section:
+        raise AutointerpError("explainer: a cascade has tiers; name them under explainer.tiers")
+    try:
+        cascade = CascadeSection.model_validate(section)
+    except ValidationError as error:
+        raise AutointerpError(f"explainer: {_explain(error, CascadeSection)}") from error
+    places = [f"explainer.tiers.{i}" for i in range(len(cascade.tiers))]
+    tiers = [
+        _resolve_judged(explainers, tier, where)
+        for tier, where in zip(cascade.tiers, places, strict=True)
+    ]
+    options = [
+        _options(explainers, tier, where)[0][1] for tier, where in zip(tiers, places, strict=True)
+    ]
+    judge = _resolve_judge(cascade.judge or _judge_of(*options), "explainer")
+    writers = [t["kind"] for t, o in zip(tiers, options, strict=True) if _judge_of(o) != "pattern"]
+    if judge["kind"] == "pattern" and writers:
+        raise AutointerpError(
+            f"explainer.judge: pattern reads patterns alone, and {writers[0]} writes other texts;"
+            " use explainer.judge=llm"
+        )
+    return {**cascade.model_dump(mode="json"), "tiers": tiers, "judge": judge}
 
 
 def _options(
@@ -454,10 +536,14 @@ def _options(
 ) -> list[tuple[str, Options]]:
     """The options of a resolved section and of its judge, each with its place."""
     own = {key: value for key, value in section.items() if key != "judge"}
-    found = [(where, build_options(registry, own, where))]
-    if "judge" in section:
-        found.append((f"{where}.judge", build_options(judges, section["judge"], f"{where}.judge")))
-    return found
+    return [(where, build_options(registry, own, where)), *_judge_options(section, where)]
+
+
+def _judge_options(section: Mapping[str, Any], where: str) -> list[tuple[str, Options]]:
+    if "judge" not in section:
+        return []
+    where = f"{where}.judge"
+    return [(where, build_options(judges, section["judge"], where))]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -484,6 +570,13 @@ def _parse_override(text: str) -> tuple[list[str], Any]:
         return _keys(path.strip()), yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise AutointerpError(f"{text!r}: {' '.join(str(error).split())}") from error
+
+
+def _turn(keys: Sequence[str]) -> tuple[bool, float, bool]:
+    """When an override is applied: latents are named after coders, and explainers, scorers, kinds
+    and tiers say which options there are; those come first, the outer before the inner."""
+    first = keys[-1] in ("kind", "tiers", *_STAGES)
+    return keys[0] == "latents", len(keys) if first else math.inf, keys[-1] != "kind"
 
 
 def _keys(path: str) -> list[str]:
@@ -513,7 +606,7 @@ def _set(tree: dict[str, Any], keys: list[str], value: Any) -> None:
             node, key = _list_item(node, keys, depth)
         if not isinstance(node, dict | list):
             raise AutointerpError(f"{'.'.join(keys)}: {'.'.join(keys[:depth])} has no keys")
-        if last and key == "kind" and keys[0] in _STAGES and isinstance(node, dict):
+        if last and keys[0] in _STAGES and isinstance(node, dict) and _begins_anew(node, key):
             node.clear()  # the options of another kind mean nothing to this one
         if last:
             node[key] = value
@@ -522,6 +615,11 @@ def _set(tree: dict[str, Any], keys: list[str], value: Any) -> None:
             node = node[key]
         else:
             node = node.setdefault(key, {}) if isinstance(node, dict) else node[key]
+
+
+def _begins_anew(section: Mapping[str, Any], key: str) -> bool:
+    """Whether setting ``key`` makes a section one of another kind; a cascade's new tiers do not."""
+    return key == "kind" or (key == "tiers" and "tiers" not in section)
 
 
 def _list_item(node: list[Any], keys: list[str], depth: int) -> tuple[list[Any], Any]:

@@ -112,6 +112,61 @@ def test_another_kind_starts_its_section_anew(tmp_path: Path) -> None:
     assert again["rounds"] == 3
 
 
+TIERS = "explainer.tiers=[{kind: pattern}, {kind: single_pass}]"
+NAMED = ("llms.explainer.model=m", "llms.judge.model=m")
+
+
+def test_tiers_make_a_cascade_whatever_the_order_of_overrides(tmp_path: Path) -> None:
+    more = ["explainer.escalate_below=0.7", "explainer.tiers.1.count=9"]
+    config = load_config(None, [*more, TIERS, *NAMED])
+    assert config == load_config(None, [TIERS, *more, *NAMED])
+    assert config.explainer["kind"] == "cascade"
+    assert config.explainer["escalate_below"] == 0.7
+    assert config.explainer["judge"]["kind"] == "llm"
+    assert [tier["kind"] for tier in config.tiers] == ["pattern", "single_pass"]
+    assert config.tiers[1]["count"] == 9
+    path = tmp_path / "config.yaml"
+    path.write_text(config.to_yaml())
+    assert load_config(path) == config
+    kept = load_config(path, ["explainer.tiers=[{kind: pattern}, {kind: agent}]"]).explainer
+    assert kept["escalate_below"] == 0.7
+    assert load_config(path, ["explainer.kind=pattern"]).explainer["kind"] == "pattern"
+
+
+def test_a_cascade_needs_what_its_tiers_and_its_judge_need() -> None:
+    patterns = load_config(None, ["explainer.tiers=[{kind: pattern}, {kind: agent}]"])
+    assert patterns.explainer["judge"] == {"kind": "pattern"}
+    assert patterns.needs("explain") == {"probes", "refused", "encode", "judge"}
+    assert patterns.llm_names("explain") == []
+    sentences = load_config(None, [TIERS, *NAMED])
+    assert sentences.needs("explain") == {"client", "templates"}
+    assert sentences.llm_names("explain") == ["explainer", "judge"]
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ("{tiers: [{kind: pattern}]}", "explainer: tiers: name two or more"),
+        ("{tiers: [{kind: pattern}, {kind: pattern}]}", "'pattern' is listed twice"),
+        ("{tiers: [{kind: pattern}, {kind: agnt}]}", "did you mean 'agent'?"),
+        ("{tiers: [{kind: pattern}, {kind: agent, rols: llm}]}", "explainer.tiers.1: unknown key"),
+        ("{tiers: [{kind: pattern}, {}]}", "explainer.tiers.1: name its kind"),
+        ("{tiers: [{kind: pattern}, {kind: agent}], escalate_blow: 1}", "'escalate_below'?"),
+        ("{tiers: [{kind: pattern}, {kind: agent}], escalate_below: 2}", "escalate_below"),
+        ("{tiers: [{kind: pattern}, {kind: cascade}]}", "no explainer of kind 'cascade'"),
+        ("{kind: cascade}", "name them under explainer.tiers"),
+        ("{kind: pattern, tiers: []}", "pattern has no tiers"),
+        ("{tiers: [{kind: pattern}, {kind: single_pass}], judge: pattern}", "explainer.judge=llm"),
+        ("{tiers: [{kind: pattern}, {kind: single_pass}]}", "explainer.judge needs a language"),
+    ],
+)
+def test_mistakes_in_a_cascade_take_one_line(section: str, expected: str) -> None:
+    with pytest.raises(AutointerpError) as caught:
+        load_config(overrides=[f"explainer={section}"])
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_kind_that_asks_a_language_model_needs_one() -> None:
     with pytest.raises(AutointerpError, match=r"explainer needs .* llms.explainer.model="):
         load_config(None, ["explainer.kind=single_pass"])

@@ -247,7 +247,7 @@ def explained(world: World) -> dict[int, Explanation]:
         selection = labelled_set(world.store, where, "select", shown)
         return await explainer.explain(shown, selection)
 
-    wanted = world.truth.family(*SCORED, "dead", "rare")
+    wanted = world.truth.family(*SCORED, "dead", "rare", "dense")
     return {latent.index: asyncio.run(explain(latent)) for latent in wanted}
 
 
@@ -296,6 +296,16 @@ def test_dead_latents_are_not_explained(explained: dict[int, Explanation], world
     for latent in world.truth.family("dead"):
         assert explained[latent.index].status in ("dead", "no_explanation")
         assert explained[latent.index].text == "nothing"
+
+
+def test_a_latent_active_everywhere_gets_no_pattern(
+    explained: dict[int, Explanation], world: World
+) -> None:
+    dense = world.truth.family("dense")
+    assert dense
+    for latent in dense:
+        assert explained[latent.index].status == "no_explanation"
+        assert explained[latent.index].reason
 
 
 def test_a_wrong_hook_is_refused(world: World, planted: Planted, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from platform import python_version
 from typing import Any, Literal
 
-from autointerp.config import DEMO, CoderSection, RunConfig
+from autointerp.config import CASCADE, DEMO, CoderSection, RunConfig
 from autointerp.examples.harvest import Attached, CorpusOptions, ExampleOptions
 from autointerp.latents import AutointerpError
 from autointerp.subject.checkpoints import load_coder
@@ -114,8 +114,16 @@ def settings(config: RunConfig, hashes: Mapping[str, str], *, explain: bool) -> 
     asked = [o for stage in stages for o in config.llm_names(stage)]
     held["llms"] = {name: {k: tree["llms"][name][k] for k in _ANSWERS} for name in asked}
     if explain:
-        held["explainer"] = {tree["explainer"]["kind"]: _but_kind(tree["explainer"])}
+        held["explainer"] = _explainers(config)
     return dict(_flat(held))
+
+
+def _explainers(config: RunConfig) -> dict[str, Any]:
+    """By kind. A cascade's tiers stand beside it, as their explanations do in the results."""
+    held = {tier["kind"]: _but_kind(tier) for tier in config.tiers}
+    if config.explainer["kind"] == CASCADE:
+        held[CASCADE] = {**_but_kind(config.explainer), "tiers": list(held)}
+    return held
 
 
 _ANSWERS = ("model", "temperature", "max_tokens", "extra_body")  # what shapes a model's answers

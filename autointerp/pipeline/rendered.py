@@ -50,7 +50,7 @@ class Recorder:
 
 @dataclass(frozen=True)
 class Rendered:
-    """What is asked about a latent: first by its explainer, then by the judge of each scorer."""
+    """What is asked about a latent: first by its explainers, then by the judge of each scorer."""
 
     explainer: tuple[Request, ...]
     scorers: Mapping[str, tuple[Request, ...]]
@@ -59,12 +59,13 @@ class Rendered:
 async def render(
     store: ExampleStore,
     latent: LatentId,
-    explainer: Explainer,
+    explainers: Sequence[Explainer],
     scorers: Sequence[JudgedScorer],
     recorder: Recorder,
     explanation: Explanation | None = None,
 ) -> Rendered:
-    """Render the prompts of ``latent``; explainer and judges must ask ``recorder``.
+    """Render the prompts of ``latent``; explainers (a cascade has several) and judges must ask
+    ``recorder``.
 
     Judges are asked about ``explanation``; without one, a placeholder stands in its place. What
     needs no language model is not run and has no prompts.
@@ -72,7 +73,7 @@ async def render(
     Raises:
         AutointerpError: if the latent is not in the store.
     """
-    if _asks(explainer):
+    for explainer in filter(_asks, explainers):
         select = SetBuilder(store, "select", [latent])
         await ExplainTask(store, select, explainer, "", _fail)(latent)
     asked = recorder.take()
@@ -101,8 +102,8 @@ def render_run(config: RunConfig, latent: LatentId) -> Rendered:
     subject = build_subject(config) if reads else None
     tools = Tools(config, clients, templates, subject=subject)
     explanation = _explanation(config, latent)
-    explainer = tools.explainer(config.explainer)
-    return asyncio.run(render(store, latent, explainer, tools.scorers(), recorder, explanation))
+    asking = [tools.explainer(section) for section in config.tiers]
+    return asyncio.run(render(store, latent, asking, tools.scorers(), recorder, explanation))
 
 
 def _explanation(config: RunConfig, latent: LatentId) -> Explanation | None:

@@ -142,14 +142,29 @@ class Results:
 
     def put_explanation(self, explanation: Explanation) -> None:
         """Store one latent's explanation, over a failed one of the same id."""
-        e = explanation
-        row = (
-            *(e.latent.coder, e.latent.index, e.kind, e.explainer, e.text, e.status, e.reason),
-            *(json.dumps(e.components), e.confidence, json.dumps(asdict(e.cost))),
-            zlib.compress(json.dumps(dict(e.details), separators=(",", ":")).encode(), 6),
-        )
         with self._transaction():
-            self._insert("explanations", row)
+            self._insert("explanations", _explanation_row(explanation))
+
+    def replace_explanation(self, explanation: Explanation) -> None:
+        """Store one latent's explanation over that of the same id, if there is one; unless the
+        text is the same, its scores go with it."""
+        e = explanation
+        place = {"coder": e.latent.coder, "latent": e.latent.index, "kind": e.kind}
+        given = {**place, "explainer": e.explainer, "id": e.id, "text": e.text}
+        with self._transaction():
+            self._connection.execute(_OUTDATED, given)
+            self._insert("explanations", _explanation_row(e))
+
+    def note(self, key: str, value: Any) -> None:
+        """Keep one value, in JSON's types, over that of the same key."""
+        with self._transaction():
+            self._put_meta(f"note {key}", value)
+
+    def noted(self, key: str) -> Any:
+        """What was last noted under a key; None if nothing was."""
+        query = "SELECT value FROM meta WHERE key = ?"
+        row = self._connection.execute(query, (f"note {key}",)).fetchone()
+        return json.loads(row[0]) if row else None
 
     def explanations(
         self, explainer: str | None = None, latent: LatentId | None = None, details: bool = False
@@ -242,7 +257,20 @@ def _where(wanted: Mapping[str, Any], latent: LatentId | None) -> tuple[str, dic
     return " AND ".join(f"{key} = :{key}" for key in given) or "1", given
 
 
+_OUTDATED = """
+DELETE FROM scores WHERE coder = :coder AND latent = :latent AND explanation = :id AND EXISTS (
+    SELECT 1 FROM explanations WHERE coder = :coder AND latent = :latent AND kind = :kind
+    AND explainer = :explainer AND text != :text)
+"""
 _EXPLANATION = "coder, latent, kind, explainer, text, status, reason, components, confidence, cost"
+
+
+def _explanation_row(e: Explanation) -> tuple[Any, ...]:
+    return (
+        *(e.latent.coder, e.latent.index, e.kind, e.explainer, e.text, e.status, e.reason),
+        *(json.dumps(e.components), e.confidence, json.dumps(asdict(e.cost))),
+        zlib.compress(json.dumps(dict(e.details), separators=(",", ":")).encode(), 6),
+    )
 
 
 def _explanation(row: Sequence[Any]) -> Explanation:

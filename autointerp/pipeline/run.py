@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from autointerp.config import RunConfig, ServeSection
+from autointerp.config import CASCADE, RunConfig, ServeSection
 from autointerp.examples import harvest
 from autointerp.examples.contrast import contrasts
 from autointerp.examples.corpus import documents
@@ -30,6 +30,7 @@ from autointerp.llm.vllm_server import Starting, VLLMServer, serving
 from autointerp.pipeline import building, directory
 from autointerp.pipeline.baselines import build_controls
 from autointerp.pipeline.breaker import Breaker, StoppedError
+from autointerp.pipeline.cascade import Cascade
 from autointerp.pipeline.local import run_tasks
 from autointerp.pipeline.results import TRUE, Results, Scored
 from autointerp.pipeline.selection import check_range, choose
@@ -262,11 +263,14 @@ def explain(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> Non
     """Explain the latents that have no explanation yet; failed ones are tried again.
 
     Raises:
-        StoppedError: if too many fail.
+        StoppedError: if too many fail, or a budget is spent.
     """
     s.planned = len(latents)
     get_ready(s, store, latents)
     s.enter("explain")
+    if s.config.explainer["kind"] == CASCADE:
+        _cascade(s, store, latents)
+        return
     finished = {e.latent for e in s.results.explanations(s.explainer) if e.status != "failed"}
     todo = [latent for latent in latents if latent not in finished]
     sets = SetBuilder(store, "select", todo)
@@ -285,6 +289,19 @@ def explain(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> Non
 
     if todo:
         _work(s, work())
+
+
+def _cascade(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> None:
+    cascade = Cascade(s.config, store, s.results, s.observe, s.log.failure)
+
+    async def work() -> None:
+        async with _tools(s, "explain") as tools:
+            s.reason = await cascade.explain(tools, latents)
+
+    if cascade.unfinished(latents):
+        _work(s, work())
+    if s.reason is not None:
+        s.log.event("escalation", reason=s.reason)
 
 
 def score(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> None:

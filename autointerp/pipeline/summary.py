@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from autointerp.config import CASCADE
 from autointerp.examples.sampling import evidence, labelled_set
 from autointerp.examples.store import ExampleStore
 from autointerp.latents import (
@@ -21,6 +22,7 @@ from autointerp.latents import (
     Score,
 )
 from autointerp.pipeline.results import TRUE, Results, Scored
+from autointerp.pipeline.standings import SELECT, report
 from autointerp.statistics import bootstrap_mean
 
 Document = dict[str, Any]
@@ -35,7 +37,9 @@ def summarise(
     scores = [s for s in results.scores() if _of(s.score, explainer)]
     failed = {e.latent for e in explanations if e.status == "failed"}
     failed |= {s.score.latent for s in scores if s.score.status == "failed"}
+    tiers = {"cascade": report(results)} if explainer == CASCADE else {}
     return {
+        **tiers,
         "run": str(run),
         "latents": max(planned, len(explanations)),
         "explained": sum(e.status == "explained" for e in explanations),
@@ -48,7 +52,10 @@ def summarise(
 
 
 def _of(score: Score, explainer: str) -> bool:
-    return score.explanation is not None and score.explanation.rpartition(":")[2] == explainer
+    """Whether it is a score of this explainer's explanation, and of TEST."""
+    if score.explanation is None or score.scorer == SELECT:
+        return False
+    return score.explanation.rpartition(":")[2] == explainer
 
 
 def _scores(scores: Sequence[Scored], seed: int) -> Document:
@@ -170,7 +177,8 @@ def show(results: Results, store: ExampleStore, latent: LatentId) -> Document:
     explained = results.explanations(latent=latent, details=True)
     if not explained:
         raise AutointerpError(f"{latent} is not among the latents of {results.path.parent}")
-    own = next((e for e in explained if e.kind == "input"), explained[0])
+    inputs = {e.explainer: e for e in explained if e.kind == "input"}
+    own = inputs.get(CASCADE) or next(iter(inputs.values()), explained[0])
     output = next((e.text for e in explained if e.kind == "output"), None)
     shown = evidence(store, latent)
     test = labelled_set(store, latent, "test", shown)
@@ -186,7 +194,7 @@ def show(results: Results, store: ExampleStore, latent: LatentId) -> Document:
         "components": list(own.components),
         "confidence": own.confidence,
         "output_explanation": output,
-        "pattern": own.text if own.explainer == "pattern" else None,
+        "pattern": inputs["pattern"].text if "pattern" in inputs else None,
         "statistics": {
             "density": s.density,
             "max": s.maximum,
@@ -199,7 +207,7 @@ def show(results: Results, store: ExampleStore, latent: LatentId) -> Document:
         "scores": {
             s.score.scorer: _score(s.score, results)
             for s in results.scores(latent=latent)
-            if s.control == TRUE and s.score.explanation == own.id
+            if s.control == TRUE and s.score.explanation == own.id and s.score.scorer != SELECT
         },
         "examples": [_example(example, split) for example, split in examples],
         "hypotheses": list(own.details.get("hypotheses", ())),

@@ -18,6 +18,7 @@ from autointerp.latents import (
     LabelledSet,
     LatentId,
     Score,
+    Split,
 )
 from autointerp.llm.accounts import metered
 from autointerp.llm.client import BudgetExhausted
@@ -75,7 +76,10 @@ class ExplainTask:
 
 @dataclass(frozen=True)
 class ScoreTask:
-    """Scores one explanation, and its controls, with the scorers that have not done so."""
+    """Scores one explanation, and its controls, with the scorers that have not done so.
+
+    ``split`` is TEST, but for scores that an explanation is chosen by.
+    """
 
     store: ExampleStore
     explanations: Sequence[Explanation]
@@ -83,6 +87,7 @@ class ScoreTask:
     controls: Mapping[LatentId, Sequence[Control]]
     done: set[tuple[str, str, str]]
     report: Report
+    split: Split = "test"
 
     @cached_property
     def todo(self) -> list[Explanation]:
@@ -91,7 +96,7 @@ class ScoreTask:
 
     @cached_property
     def _sets(self) -> SetBuilder:
-        return SetBuilder(self.store, "test", [e.latent for e in self.todo])
+        return SetBuilder(self.store, self.split, [e.latent for e in self.todo])
 
     def missing(self, explanation: Explanation) -> list[tuple[JudgedScorer, str]]:
         """The (scorer, control) pairs that have no score yet."""
@@ -124,8 +129,8 @@ class ScoreTask:
             test=test,
             judge=scorer.judge,
             evidence=shown,
-            background=self.store.background("test"),
-            background_maxima=self.store.background_maxima(latent, "test"),
+            background=self.store.background(self.split),
+            background_maxima=self.store.background_maxima(latent, self.split),
         )
 
     async def _score(

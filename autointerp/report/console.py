@@ -68,6 +68,8 @@ def print_summary(console: Console, document: Document) -> None:
     """Means with intervals by scorer and coder, controls, and sources of negatives."""
     done = f"{document['explained']} of {document['latents']} latents explained"
     console.print(f"{document['run']}: {done} ({_counts(document['by_status'])})", highlight=False)
+    if "cascade" in document:
+        _print_cascade(console, document["cascade"])
     if not document["scores"]:
         return
     table = Table()
@@ -84,6 +86,25 @@ def print_summary(console: Console, document: Document) -> None:
                 f" {CHANCE_RANGE[1]}; the texts are easy to tell apart without explanations",
                 style="yellow",
             )
+
+
+def _print_cascade(console: Console, cascade: Document) -> None:
+    """What each tier cost and gained, a tier a column."""
+    tiers = cascade["tiers"]
+    table = Table("tier", title=f"escalated below {cascade['escalate_below']:g} on SELECT")
+    for tier in tiers:
+        table.add_column(tier["tier"], justify="right")
+    for what in ("tried", "waiting", "failed", "published"):
+        table.add_row(what, *(f"{tier[what]:,}" for tier in tiers))
+    for what in ("before", "after"):
+        table.add_row(f"mean on SELECT {what}", *(_number(tier[what]) for tier in tiers))
+    for what in ("requests", "prompt_tokens", "completion_tokens"):
+        table.add_row(what.replace("_", " "), *(f"{tier[what]:,}" for tier in tiers))
+    table.add_row("dollars", *(f"{tier['dollars']:.4f}" for tier in tiers))
+    table.add_row("seconds", *(f"{tier['seconds']:.1f}" for tier in tiers))
+    console.print(table)
+    if cascade["stopped"]:
+        console.print(Text(f"warning: {cascade['stopped']}", style="yellow"))
 
 
 def _add_scorer(table: Table, scorer: str, figures: Document) -> None:

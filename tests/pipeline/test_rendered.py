@@ -52,7 +52,7 @@ def rendered(
     detection = scorers.get("detection").implementation(Options())
     judged = [JudgedScorer("detection", detection, judge)]
     explanation = Explanation(latent, text, "by hand") if text else None
-    return asyncio.run(render(store, latent, explainer, judged, recorder, explanation))
+    return asyncio.run(render(store, latent, [explainer], judged, recorder, explanation))
 
 
 def test_the_prompts_of_explainer_and_judge(store: ExampleStore, planted: Planted) -> None:

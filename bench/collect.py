@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from autointerp.config import DEMO_CODERS
 from autointerp.examples.documents import Geometry
 from autointerp.examples.harvest import (
     Attached,
@@ -209,7 +210,8 @@ def endless() -> Iterator[str]:
 
 
 def memory(tokens: int) -> None:
-    """Peak memory and disk at ``tokens`` and at four times as many, each in its own process."""
+    """Peak memory and disk at ``tokens`` and at four times as many, each in its own process,
+    with the coders of the default run."""
     found = {}
     for times in (1, 4):
         command = [sys.executable, __file__, "--measure", str(tokens * times)]
@@ -222,9 +224,11 @@ def memory(tokens: int) -> None:
 
 def measure(tokens: int) -> None:
     subject = load_subject("demo")
+    coders = demo_coders(subject)
+    coders = {name: coders[name] for name in DEMO_CODERS}
     with tempfile.TemporaryDirectory() as folder:
         collect(
-            subject, demo_coders(subject), CorpusOptions(tokens=tokens), ExampleOptions(), folder,
+            subject, coders, CorpusOptions(tokens=tokens), ExampleOptions(), folder,
             texts=endless(), force=True,
         )  # fmt: skip
         files = [p for p in Path(folder).rglob("*") if p.is_file()]

@@ -8,6 +8,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -29,7 +30,8 @@ from autointerp.subject.model import Batch, HookPoint, Subject
 
 CHUNK_TOKENS = 2**16
 ACTIVATIONS_AT_ONCE = 2**20
-QUALITY_TOKENS = 256  # sampled a chunk; eight times as many of the first
+QUALITY_FIRST = 1024  # tokens of the first batch that coders are measured on
+QUALITY_TOKENS = 256  # and about as many of every chunk
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,10 @@ class Progress:
     total: int
     documents: int
     tokens_per_second: float
+
+
+# Tokens of a chunk, latents and values, one entry an activation.
+_Part = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
 
 
 @dataclass
@@ -175,6 +181,7 @@ class _Harvest:
         self.hooks = sorted({a.hook for a in coders.values()})
         self._began = time.perf_counter()
         self._begun_tokens = state.log.tokens
+        self._adding: list[Future[None]] = []
 
     def run(
         self,
@@ -183,7 +190,21 @@ class _Harvest:
         checkpoint_seconds: float,
         force: bool,
     ) -> None:
-        """Read texts to their end or to the token limit; leaves a checkpoint at the end."""
+        """Read texts to their end or to the token limit, with checkpoints on the way.
+
+        What a chunk adds to the reservoirs is added in another thread, while the subject reads
+        the next chunk.
+        """
+        with ThreadPoolExecutor(1) as self._adder:
+            self._run(texts, progress, checkpoint_seconds, force)
+
+    def _run(
+        self,
+        texts: Iterator[str],
+        progress: Callable[[Progress], None] | None,
+        checkpoint_seconds: float,
+        force: bool,
+    ) -> None:
         saved, cost = time.perf_counter(), 0.0
         for batch in self._chunks(texts):
             self._read(*batch, force=force)
@@ -192,10 +213,14 @@ class _Harvest:
             # Checkpoints take at most a thirtieth of the time, however large the state.
             if time.perf_counter() - saved > max(checkpoint_seconds, 30 * cost):
                 began = time.perf_counter()
+                self._catch_up()
                 self.state.checkpoint()
                 saved = time.perf_counter()
                 cost = saved - began
-        self.state.checkpoint()
+        self._catch_up()
+        # Writing the store comes next, and takes as long as a checkpoint.
+        if time.perf_counter() - saved > checkpoint_seconds:
+            self.state.checkpoint()
 
     def progress(self) -> Progress:
         log = self.state.log
@@ -239,10 +264,8 @@ class _Harvest:
         chunk, rows = self._chunk(encoded, records)
         first = self.state.log.documents == 0
         self.state.append(chunk, records)
-        self._sample_quality(rows, QUALITY_TOKENS * (8 if first else 1))
-        if first and not force:
-            self._refuse_worthless()
-        self._activations(chunk, rows)
+        self._measure_transcoders(rows, QUALITY_FIRST if first else QUALITY_TOKENS)
+        self._activations(chunk, rows, first, force)
 
     def _records(self, texts: list[str], encoded: list[NDArray[np.int32]]) -> NDArray[np.void]:
         records = np.zeros(len(texts), DOCUMENT)
@@ -283,11 +306,16 @@ class _Harvest:
         near = self.state.background.offer(window_keys(mix(hashes, 2)), numbers)
         return Chunk(tokens, window_of, position, numbers, hashes, splits, near), rows
 
-    def _activations(self, chunk: Chunk, rows: _Rows) -> None:
-        waiting: dict[str, list[tuple[NDArray[Any], ...]]] = {name: [] for name in self.coders}
+    def _activations(self, chunk: Chunk, rows: _Rows, first: bool, force: bool) -> None:
+        stride = max(1, CHUNK_TOKENS // QUALITY_TOKENS)
+        waiting: dict[str, list[_Part]] = {name: [] for name in self.coders}
         for batch in self.subject.activations(rows.tokens, self.hooks):
             index, valid = self._positions(batch, rows)
             flat = {hook: _select(state, valid) for hook, state in batch.states.items()}
+            self._measure(flat, max(1, len(index) // QUALITY_FIRST) if first else stride)
+            if first and not force:
+                self._refuse_worthless()
+            first = False
             for name, (coder, hook, _) in self.coders.items():
                 waiting[name].append(_sparse(coder, flat[hook], index))
                 if sum(len(part[0]) for part in waiting[name]) > ACTIVATIONS_AT_ONCE:
@@ -295,13 +323,22 @@ class _Harvest:
         for name, parts in waiting.items():
             self._ingest(name, chunk, parts)
 
-    def _ingest(self, name: str, chunk: Chunk, parts: list[tuple[NDArray[Any], ...]]) -> None:
+    def _ingest(self, name: str, chunk: Chunk, parts: list[_Part]) -> None:
+        if len(self._adding) > len(self.coders):  # of the chunk before, at most
+            self._adding.pop(0).result()
+        self._adding.append(self._adder.submit(self._add, name, chunk, parts.copy()))
+        parts.clear()
+
+    def _add(self, name: str, chunk: Chunk, parts: list[_Part]) -> None:
         if parts:
-            tokens, latents, values = (
-                np.concatenate(column) for column in zip(*parts, strict=True)
-            )
-            parts.clear()
+            columns = zip(*parts, strict=True)
+            tokens, latents, values = (np.concatenate(column) for column in columns)
             self.state.tallies[name].ingest(chunk, tokens, latents, values)
+
+    def _catch_up(self) -> None:
+        """Wait until all that was read is in the reservoirs."""
+        while self._adding:
+            self._adding.pop(0).result()
 
     def _positions(
         self, batch: Batch, rows: _Rows
@@ -316,20 +353,30 @@ class _Harvest:
         position = np.arange(lengths.max())
         return index, (position >= masked) & (position < lengths[:, None])
 
-    def _sample_quality(self, rows: _Rows, tokens: int) -> None:
-        """Measure the coders on evenly spread rows; a transcoder's target is read here only."""
-        hooks = sorted({h for a in self.coders.values() for h in (a.hook, a.target or a.hook)})
+    def _measure(self, states: dict[HookPoint, torch.Tensor], stride: int) -> None:
+        """See how well coders reconstruct every ``stride``-th of these positions."""
+        for name, (coder, hook, target) in self.coders.items():
+            if target in (None, hook):
+                x = states[hook][::stride]
+                self._compare(name, coder, x, x)
+
+    def _measure_transcoders(self, rows: _Rows, tokens: int) -> None:
+        """The same of evenly spread rows, for coders that predict what the pass does not read."""
+        apart = {n: a for n, a in self.coders.items() if a.target not in (None, a.hook)}
+        if not apart:
+            return
+        hooks = sorted({h for a in apart.values() for h in (a.hook, a.target) if h})
         stride = max(1, len(rows.tokens) * self.geometry.content // tokens)
         some = rows.tokens[::stride]
         for batch in self.subject.activations(some, hooks):
-            sampled = _Rows(some, [0] * len(some))
-            _, valid = self._positions(batch, sampled)
-            for name, (coder, hook, target) in self.coders.items():
+            _, valid = self._positions(batch, _Rows(some, [0] * len(some)))
+            for name, (coder, hook, target) in apart.items():
                 x = _select(batch.states[hook], valid)
-                y = _select(batch.states[target or hook], valid)
-                with torch.inference_mode():
-                    reconstruction = coder.decode(coder.encode(x), x)
-                self.state.quality(name, y.shape[-1]).add(y, reconstruction)
+                self._compare(name, coder, x, _select(batch.states[target or hook], valid))
+
+    @torch.inference_mode()
+    def _compare(self, name: str, coder: SparseCoder, x: torch.Tensor, y: torch.Tensor) -> None:
+        self.state.quality(name, y.shape[-1]).add(y, coder.decode(coder.encode(x), x))
 
     def _refuse_worthless(self) -> None:
         for name, attached in self.coders.items():

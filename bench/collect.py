@@ -25,7 +25,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from autointerp.config import DEMO_CODERS
 from autointerp.examples.documents import Geometry
 from autointerp.examples.harvest import (
     Attached,
@@ -37,6 +36,7 @@ from autointerp.examples.harvest import (
 from autointerp.examples.reservoir import Reservoir
 from autointerp.examples.stdlib import texts
 from autointerp.examples.tally import Chunk, CoderTally, PairLog
+from autointerp.sections import DEMO_CODERS
 from autointerp.subject.coders import SparseCoder, TopK
 from autointerp.subject.model import DEMO, Subject, load_subject
 

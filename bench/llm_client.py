@@ -18,9 +18,9 @@ from statistics import median
 
 from openai import AsyncOpenAI, DefaultAioHttpClient
 
-from autointerp.config import LLMSection
 from autointerp.llm.client import LLMClient, Message, Request
 from autointerp.llm.opening import open_llms
+from autointerp.sections import LLMSection
 
 SERVER = Path(__file__).parents[1] / "tests" / "llm_server.py"
 CONCURRENCY = 64

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 from llm_server import LLMServer
 
-from autointerp.config import BudgetSection, LLMSection
 from autointerp.llm.client import Message, Reply, Request
 from autointerp.llm.limits import Backoff
 from autointerp.llm.opening import LLMs, open_llms
+from autointerp.sections import BudgetSection, LLMSection
 
 SCHEMA = {
     "title": "Labels",

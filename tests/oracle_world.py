@@ -15,7 +15,6 @@ from llm_server import LLMServer
 from planted import PlantedLatent, Truth, write_document
 from planted_coders import SAELENS, Planted
 
-from autointerp.config import LLMSection
 from autointerp.examples.harvest import Attached, CorpusOptions, ExampleOptions, collect
 from autointerp.examples.sampling import evidence, labelled_set, prepare
 from autointerp.examples.store import ExampleStore
@@ -28,6 +27,7 @@ from autointerp.llm.limits import Backoff
 from autointerp.llm.opening import LLMs, open_llms
 from autointerp.llm.templates import Templates
 from autointerp.patterns import matches, parse
+from autointerp.sections import LLMSection
 from autointerp.subject.checkpoints import load_coder
 from autointerp.subject.model import Subject, load_subject
 from autointerp.subject.probing import ProbeError, ProbeQueue

@@ -6,13 +6,13 @@ import json
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from autointerp.config import LLMSection
 from autointerp.llm.client import Message, Request, Usage
 from autointerp.llm.pricing import dollars, is_openai, prices_of
 from autointerp.llm.structured import response_format
 from autointerp.llm.templates import Templates
 from autointerp.llm.text import clean
 from autointerp.llm.transport import Answer
+from autointerp.sections import LLMSection
 
 # The journal's key is the body that is sent, its endpoint and `repeat`: every field of a request
 # goes into the body but these, which do not shape the answer.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from autointerp.config import LLMSection
 from autointerp.latents import AutointerpError
 from autointerp.llm.pricing import is_loopback
+from autointerp.sections import LLMSection
 
 NO_KEY = "none-needed-here"
 

@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from autointerp.config import LLMSection
 from autointerp.latents import AutointerpError
 from autointerp.llm.accounts import Ledger
 from autointerp.llm.bodies import Bodies
@@ -23,6 +22,7 @@ from autointerp.llm.limits import Backoff, Budget, Slots, Tickets
 from autointerp.llm.structured import ContentFault, read_reply
 from autointerp.llm.templates import Templates
 from autointerp.llm.transport import Answer, Fault, Refusal, Transport
+from autointerp.sections import LLMSection
 
 _PLAIN = "plain"  # the answer that marks an endpoint without structured outputs
 _log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from asyncio_throttle.throttler import Throttler
 
-from autointerp.config import BudgetSection
 from autointerp.llm.client import BudgetExhausted, Usage
+from autointerp.sections import BudgetSection
 
 MOST_RETRY_AFTER = 600.0  # seconds; a server that asks for more is asked again sooner
 

@@ -14,11 +14,11 @@ import aiohttp
 import httpx2
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHttpClient
 
-from autointerp.config import LLMSection
 from autointerp.llm.client import TokenLogprob, Usage
 from autointerp.llm.keys import NO_KEY, read_api_key
 from autointerp.llm.text import clean
 from autointerp.llm.transport import Answer, Fault, Refusal
+from autointerp.sections import LLMSection
 
 _BUSY = frozenset({429, 503})
 _PASSING = frozenset({408, 409, 425, 500, 502, 504, 520, 522, 524, 529})

@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from autointerp.config import BudgetSection, LLMSection
 from autointerp.latents import AutointerpError, Cost
 from autointerp.llm.accounts import Ledger
 from autointerp.llm.client import LLMClient, Usage
@@ -18,6 +17,7 @@ from autointerp.llm.limits import Backoff, Budget, Slots, Tickets
 from autointerp.llm.pricing import prices_of
 from autointerp.llm.templates import Templates
 from autointerp.llm.transport import Server, Transport, Waiting
+from autointerp.sections import BudgetSection, LLMSection
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from autointerp.config import LLMSection, PriceSection
 from autointerp.llm.client import Usage
+from autointerp.sections import LLMSection, PriceSection
 
 TABLE = Path(__file__).parent / "prices.json"
 FREE = PriceSection(prompt=0, completion=0)

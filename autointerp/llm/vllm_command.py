@@ -10,8 +10,8 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from autointerp.config import LLMSection, ServeSection
 from autointerp.latents import AutointerpError
+from autointerp.sections import LLMSection, ServeSection
 
 HOST = "127.0.0.1"
 # Below the ports that systems give to outgoing connections: one of those could take the port while

@@ -22,7 +22,6 @@ from typing import NoReturn
 
 import aiohttp
 
-from autointerp.config import LLMSection, ServeSection
 from autointerp.latents import AutointerpError
 from autointerp.llm import watchdog
 from autointerp.llm.transport import Refusal
@@ -35,6 +34,7 @@ from autointerp.llm.vllm_command import (
     tail,
     telling_line,
 )
+from autointerp.sections import LLMSection, ServeSection
 
 POLL_SECONDS = 0.2
 HEALTH_SECONDS = 5.0

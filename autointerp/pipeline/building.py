@@ -9,9 +9,10 @@ from pathlib import Path
 from platform import python_version
 from typing import Any, Literal
 
-from autointerp.config import CASCADE, DEMO, CoderSection, RunConfig
+from autointerp.config import RunConfig
 from autointerp.examples.harvest import Attached, CorpusOptions, ExampleOptions
 from autointerp.latents import AutointerpError
+from autointerp.sections import CASCADE, DEMO, CoderSection
 from autointerp.subject.checkpoints import load_coder
 from autointerp.subject.coders import SparseCoder
 from autointerp.subject.model import Subject, load_subject

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from autointerp.config import CASCADE, RunConfig
+from autointerp.config import RunConfig
 from autointerp.examples.sampling import SetBuilder
 from autointerp.examples.store import ExampleStore
 from autointerp.explainers.agent.explainer import SELECT_WINDOWS
@@ -37,6 +37,7 @@ from autointerp.pipeline.tasks import (
     ScoreTask,
 )
 from autointerp.pipeline.tools import Tools
+from autointerp.sections import CASCADE
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from autointerp.config import CASCADE, RunConfig, ServeSection
+from autointerp.config import RunConfig
 from autointerp.examples import harvest
 from autointerp.examples.contrast import contrasts
 from autointerp.examples.corpus import documents
@@ -38,6 +38,7 @@ from autointerp.pipeline.status import StatusWriter, read_status, write_atomical
 from autointerp.pipeline.summary import Document, summarise
 from autointerp.pipeline.tasks import SCORED_STATUSES, ExplainTask, ScoreTask
 from autointerp.pipeline.tools import Tools, open_tools
+from autointerp.sections import CASCADE, ServeSection
 from autointerp.subject.coders import SparseCoder
 from autointerp.subject.model import Subject
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from autointerp.config import CASCADE
 from autointerp.examples.sampling import evidence, labelled_set
 from autointerp.examples.store import ExampleStore
 from autointerp.latents import (
@@ -23,6 +22,7 @@ from autointerp.latents import (
 )
 from autointerp.pipeline.results import TRUE, Results, Scored
 from autointerp.pipeline.standings import SELECT, report
+from autointerp.sections import CASCADE
 from autointerp.statistics import bootstrap_mean
 
 Document = dict[str, Any]

@@ -16,7 +16,6 @@ from golden import check_golden
 from llm_asking import run
 from llm_server import Body, LLMServer
 
-from autointerp.config import BudgetSection
 from autointerp.explainers.excerpts import choose, distinct
 from autointerp.explainers.single_pass import SinglePassExplainer, SinglePassOptions
 from autointerp.judges import NoVerdict, Verdict
@@ -33,6 +32,7 @@ from autointerp.latents import (
 from autointerp.llm.client import BudgetExhausted, Message
 from autointerp.llm.templates import Templates
 from autointerp.registry import explainers
+from autointerp.sections import BudgetSection
 
 LATENT = LatentId("layers.1", 7)
 WORDS = [

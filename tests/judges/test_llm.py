@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from llm_asking import run
 from llm_server import Body, LLMServer, _send
 
-from autointerp.config import BudgetSection
 from autointerp.judges import NoVerdict, Verdict
 from autointerp.judges.llm import LLMJudge, LLMJudgeOptions
 from autointerp.judges.logprobs import yes_probabilities
@@ -38,6 +37,7 @@ from autointerp.llm.client import BudgetExhausted, Reply, Request, TokenLogprob,
 from autointerp.llm.templates import Templates
 from autointerp.registry import judges, scorers
 from autointerp.scorers import Materials
+from autointerp.sections import BudgetSection
 
 LATENT = LatentId("layers.1", 7)
 WEIRD = [

@@ -9,10 +9,10 @@ import pytest
 from llm_asking import asking, question, run
 from llm_server import LLMServer
 
-from autointerp.config import BudgetSection, PriceSection
 from autointerp.latents import AutointerpError
 from autointerp.llm.client import BudgetExhausted, Reply
 from autointerp.llm.opening import LLMs
+from autointerp.sections import BudgetSection, PriceSection
 
 
 def test_costs_are_kept_by_latent_and_run(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ from llm_asking import SCHEMA, ask_one, asking, question, run
 from llm_server import LLMServer
 from pydantic import BaseModel, model_validator
 
-from autointerp.config import PriceSection
 from autointerp.llm.bodies import NOT_IN_KEY
 from autointerp.llm.client import LLMFailure, Message, Reply, Request
 from autointerp.llm.opening import LLMs
 from autointerp.llm.templates import Templates, ask
+from autointerp.sections import PriceSection
 
 
 def test_a_reply_has_text_usage_and_price(tmp_path: Path) -> None:

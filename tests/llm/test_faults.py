@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 from llm_server import CONTENT_FAULTS, TRANSPORT_FAULTS, LLMServer
 
-from autointerp.config import LLMSection
 from autointerp.llm.accounts import Ledger
 from autointerp.llm.client import LLMFailure, Message, Reply, Request
 from autointerp.llm.limits import Backoff
 from autointerp.llm.opening import open_llms
+from autointerp.sections import LLMSection
 
 WORKER = Path(__file__).parent / "worker.py"
 SCHEMA = {

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from autointerp.config import LLMSection, PriceSection
 from autointerp.latents import AutointerpError
 from autointerp.llm.client import TokenLogprob, Usage
 from autointerp.llm.journal import Journal, default_path
 from autointerp.llm.pricing import dollars, prices_of
 from autointerp.llm.transport import Answer
+from autointerp.sections import LLMSection, PriceSection
 
 NASTY = Answer(
     "a\0\ud800 \U0001f600\n",

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llm_server import LLMServer
 
-from autointerp.config import LLMSection
 from autointerp.llm.client import LLMFailure, Message, Request
 from autointerp.llm.limits import Backoff, Slots, Tickets
 from autointerp.llm.opening import open_llms
+from autointerp.sections import LLMSection
 
 
 def test_tickets_keep_to_the_limit_in_every_period() -> None:

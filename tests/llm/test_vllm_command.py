@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from autointerp.config import LLMSection, ServeSection, build_config
+from autointerp.config import build_config
 from autointerp.latents import AutointerpError
 from autointerp.llm.vllm_command import command_line, environment, telling_line
+from autointerp.sections import LLMSection, ServeSection
 
 
 def serving_section(**serve: Any) -> LLMSection:

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from autointerp.config import LLMSection, ServeSection
 from autointerp.latents import AutointerpError
 from autointerp.llm import vllm_server
 from autointerp.llm.client import Message, Request
 from autointerp.llm.limits import Backoff
 from autointerp.llm.opening import LLMs, open_llms
 from autointerp.llm.vllm_server import Starting, serving
+from autointerp.sections import LLMSection, ServeSection
 
 COMMAND = [sys.executable, str(Path(__file__).parent / "fake_vllm.py")]
 SOON = Backoff(base=0.3, attempts=8)  # a server's death shows after a fraction of a second

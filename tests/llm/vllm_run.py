@@ -9,8 +9,8 @@ import asyncio
 import sys
 from pathlib import Path
 
-from autointerp.config import LLMSection, ServeSection
 from autointerp.llm.vllm_server import serving
+from autointerp.sections import LLMSection, ServeSection
 
 
 async def main(folder: str, *command: str) -> None:

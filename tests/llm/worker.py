@@ -10,10 +10,10 @@ import json
 import sys
 from pathlib import Path
 
-from autointerp.config import LLMSection
 from autointerp.llm.client import Message, Request
 from autointerp.llm.limits import Backoff
 from autointerp.llm.opening import open_llms
+from autointerp.sections import LLMSection
 
 
 async def main(url: str, journal: str, run: str, count: str) -> None:

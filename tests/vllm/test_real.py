@@ -21,12 +21,12 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from autointerp.config import DEMO, LLMSection, ServeSection
 from autointerp.judges.logprobs import yes_probabilities
 from autointerp.llm.client import LLMClient, Message, Reply, Request
 from autointerp.llm.opening import open_llms
 from autointerp.llm.transport import Server
 from autointerp.llm.vllm_server import serving
+from autointerp.sections import DEMO, LLMSection, ServeSection
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1200)]
 

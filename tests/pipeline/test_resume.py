@@ -31,7 +31,7 @@ def finish(run: Path) -> None:
 def contents(run: Path) -> tuple[list[Explanation], list[Scored]]:
     """All rows, less what they cost."""
     with Results.read(run / "results.sqlite") as results:
-        explanations = [replace(e, cost=Cost()) for e in results.explanations()]
+        explanations = [replace(e, cost=Cost()) for e in results.explanations(details=True)]
         scores = [
             replace(s, score=replace(s.score, cost=Cost())) for s in results.scores(outcomes=True)
         ]

@@ -29,8 +29,8 @@ from autointerp.subject.coders import SparseCoder
 from autointerp.subject.model import Batch, HookPoint, Subject
 
 CHUNK_TOKENS = 2**16
-ACTIVATIONS_AT_ONCE = 2**20
-QUALITY_FIRST = 1024  # tokens of the first batch that coders are measured on
+ACTIVATIONS_AT_ONCE = 2**18
+QUALITY_FIRST = 512  # tokens of the first batch that coders are measured on
 QUALITY_TOKENS = 256  # and about as many of every chunk
 
 

@@ -17,6 +17,7 @@ from autointerp.pipeline.results import TRUE, Results
 from autointerp.statistics import Interval
 
 BEST_AND_WORST = 10
+SHOWN_PROBES = 10
 Document = Mapping[str, Any]
 
 
@@ -169,6 +170,24 @@ def print_latent(console: Console, document: Document) -> None:
     for example in document["examples"]:
         shown = Text(f"{example['split']:>7} ", style="dim")
         console.print(shown.append_text(coloured(example["tokens"], example["activations"])))
+    _print_search(console, document)
+
+
+def _print_search(console: Console, document: Document) -> None:
+    """What an agent tested: its hypotheses with their counts, and the most telling probes."""
+    for hypothesis in document["hypotheses"]:
+        (hits, on), (rejections, off) = hypothesis["hits"], hypothesis["rejections"]
+        line = f"{hypothesis['id']} {hypothesis['state']}: hit {hits:g}/{on}, rejected "
+        console.print(
+            Text(f"{line}{rejections:g}/{off}  ", style="dim").append(hypothesis["text"], "default")
+        )
+    contradicting = sorted(document["probes"], key=lambda probe: -len(probe["contradicts"]))
+    for probe in contradicting[:SHOWN_PROBES]:
+        said = ", ".join(f"{k} {v}" for k, v in probe["predictions"].items() if v != "abstain")
+        shown = Text(f"{probe['id']:>4} {probe['reading']:>6} ({said}) ", style="dim")
+        console.print(shown.append_text(coloured(probe["tokens"], probe["levels"])))
+    if len(document["probes"]) > SHOWN_PROBES:
+        console.print(f"… of {len(document['probes'])} probes; --json has them all", style="dim")
 
 
 def print_probe(console: Console, document: Document) -> None:

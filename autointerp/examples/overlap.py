@@ -38,6 +38,17 @@ def _scales(width: int) -> tuple[Hashes, Hashes]:
     return _powers(_BASE, width), _powers(pow(_BASE, -1, 2**64), width)
 
 
+@cache
+def _spreads(bits: int) -> Hashes:
+    """A number for every token id of so many bits.
+
+    Not linear in the ids, or similar runs might collide; and none is 0, or so would be the hash
+    of a run of it, which stands for none.
+    """
+    spread = np.arange(1, 2**bits + 1, dtype=np.uint64) * np.uint64(_SPREAD)
+    return spread ^ spread >> np.uint64(32)
+
+
 def run_hashes(tokens: Tokens, *lengths: int) -> list[Hashes]:
     """Hashes of every run of some lengths: [n, w] → one [n, w − length + 1] each.
 
@@ -46,11 +57,7 @@ def run_hashes(tokens: Tokens, *lengths: int) -> list[Hashes]:
     """
     up, down = _scales(tokens.shape[1])
     sums = np.zeros((len(tokens), tokens.shape[1] + 1), np.uint64)
-    spread = tokens.astype(np.uint64)
-    spread += np.uint64(1)  # or a run of token 0 would have hash 0, which stands for none
-    spread *= np.uint64(_SPREAD)
-    # Without this the sum would be linear in the token ids, and similar runs might collide.
-    spread ^= spread >> np.uint64(32)
+    spread = _spreads(int(tokens.max(initial=0)).bit_length())[tokens]
     spread *= up
     np.cumsum(spread, axis=1, out=sums[:, 1:])
     return [(sums[:, n:] - sums[:, :-n]) * down[: tokens.shape[1] + 1 - n] for n in lengths]

@@ -70,16 +70,11 @@ def _of_one_coder(store: ExampleStore, latents: list[LatentId]) -> Iterator[Evid
     peak_tokens = tokens[np.arange(len(tokens)), peaks][order]
     shown_top = np.bincount(owners[distinct], minlength=len(latents))
     bounds = np.searchsorted(owners[order], np.arange(len(latents) + 1))
+    activations = activations[order]
+    maxima = activations[np.arange(len(order)), peaks[order]]
     built = build_examples(
-        store,
-        latents,
-        bounds,
-        documents[order],
-        starts[order],
-        tokens[order],
-        activations[order],
+        store, latents, bounds, documents[order], starts[order], tokens[order], activations
     )
-    maxima = activations[order].max(1)
     for i, (latent, examples) in enumerate(zip(latents, built, strict=True)):
         middle = int(shown_top[i])
         end = middle + int(parts[1][i])

@@ -1,4 +1,4 @@
-"""The configuration of a run, and what its kinds need.
+"""The configuration of a run.
 
 ``RunConfig()`` is the embedded demo. A file stands on its own: what it leaves out has the
 defaults of :mod:`autointerp.sections`.
@@ -14,15 +14,23 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from autointerp.complaints import complaint, hint
+from autointerp.kinds import (
+    all_options,
+    check_judge,
+    judge_options,
+    resolve_cascade,
+    resolve_kind,
+)
 from autointerp.latents import AutointerpError
 from autointerp.overrides import apply_overrides, read_tree
-from autointerp.registry import Options, Registry, explainers, judges, scorers
+from autointerp.registry import Options, explainers, scorers
 from autointerp.sections import (
     CASCADE,
+    DEFAULT_EXPLAINER,
     DEFAULT_LATENTS,
+    DEFAULT_SCORER,
     DEMO_CODERS,
     BudgetSection,
-    CascadeSection,
     CorpusSection,
     EngineSection,
     ExamplesSection,
@@ -32,7 +40,6 @@ from autointerp.sections import (
     SubjectSection,
 )
 
-_ASKING = frozenset({"client", "roles_factory"})  # needs that a language model answers
 _STAGES = {"explainer": "explain", "scorers": "score"}
 
 
@@ -45,10 +52,10 @@ class RunConfig(Section):
     examples: ExamplesSection = ExamplesSection()
     latents: dict[str, str | list[int]] = Field(default_factory=dict)
     explainer: dict[str, Any] = Field(
-        default_factory=lambda: {"kind": "pattern"}, validate_default=True
+        default_factory=lambda: {"kind": DEFAULT_EXPLAINER}, validate_default=True
     )
     scorers: list[dict[str, Any]] = Field(
-        default_factory=lambda: [{"kind": "detection"}], validate_default=True
+        default_factory=lambda: [{"kind": DEFAULT_SCORER}], validate_default=True
     )
     llms: dict[str, LLMSection] = Field(default_factory=dict)
     budget: BudgetSection = BudgetSection()
@@ -71,13 +78,13 @@ class RunConfig(Section):
     @classmethod
     def _known_explainer(cls, section: dict[str, Any]) -> dict[str, Any]:
         if "tiers" in section or section.get("kind") == CASCADE:
-            return _resolve_cascade(section)
-        return _resolve_judged(explainers, section, "explainer")
+            return resolve_cascade(section)
+        return resolve_kind(explainers, section, "explainer")
 
     @field_validator("scorers")
     @classmethod
     def _known_scorers(cls, sections: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        resolved = [_resolve_judged(scorers, s, f"scorers.{i}") for i, s in enumerate(sections)]
+        resolved = [resolve_kind(scorers, s, f"scorers.{i}") for i, s in enumerate(sections)]
         kinds = [section["kind"] for section in resolved]
         for kind in kinds:
             if kinds.count(kind) > 1:
@@ -107,11 +114,17 @@ class RunConfig(Section):
     def _language_models_are_named(self) -> Self:
         for where, options in self._all_options():
             name = getattr(options, "llm", None)
-            if options.needs() & _ASKING and name not in self.llms:
+            if options.asks and name not in self.llms:
                 raise AutointerpError(
                     f"{where} needs a language model; describe it under llms.{name}, as in"
                     f" llms.{name}.model=NAME llms.{name}.base_url=http://HOST:PORT/v1"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _judges_read_what_is_written(self) -> Self:
+        for i, section in enumerate(self.scorers):
+            check_judge(section["judge"], self.tiers, f"scorers.{i}")
         return self
 
     @property
@@ -132,19 +145,19 @@ class RunConfig(Section):
         found = {
             getattr(options, "llm", "")
             for where, options in self._all_options()
-            if _STAGES[where.split(".")[0]] == stage and options.needs() & _ASKING
+            if _STAGES[where.split(".")[0]] == stage and options.asks
         }
         return sorted(found)
 
     def _all_options(self) -> list[tuple[str, Options]]:
         if self.explainer["kind"] == CASCADE:
-            found = _judge_options(self.explainer, "explainer")
+            found = judge_options(self.explainer, "explainer")
             for i, tier in enumerate(self.tiers):
-                found += _options(explainers, tier, f"explainer.tiers.{i}")
+                found += all_options(explainers, tier, f"explainer.tiers.{i}")
         else:
-            found = _options(explainers, self.explainer, "explainer")
+            found = all_options(explainers, self.explainer, "explainer")
         for i, section in enumerate(self.scorers):
-            found += _options(scorers, section, f"scorers.{i}")
+            found += all_options(scorers, section, f"scorers.{i}")
         return found
 
     def to_yaml(self) -> str:
@@ -207,96 +220,3 @@ def build_config(tree: Mapping[str, Any], where: str = "configuration") -> RunCo
         return RunConfig.model_validate(tree)
     except ValidationError as error:
         raise AutointerpError(f"{where}: {complaint(error, RunConfig)}") from error
-
-
-def build_options(registry: Registry[Any], section: Mapping[str, Any], where: str) -> Options:
-    """The options object of a section such as ``{kind: detection, …}``.
-
-    Raises:
-        AutointerpError: naming the kind or the option that is wrong.
-    """
-    if "kind" not in section:
-        known = ", ".join(registry.names())
-        raise AutointerpError(f"{where}: name its kind (known: {known})")
-    kind = registry.get(str(section["kind"]))
-    try:
-        return registry.options(section)[1]
-    except ValidationError as error:
-        raise AutointerpError(f"{where}: {complaint(error, kind.options)}") from error
-
-
-def _resolve(registry: Registry[Any], section: Mapping[str, Any], where: str) -> dict[str, Any]:
-    options = build_options(registry, section, where)
-    return {"kind": section["kind"], **options.model_dump(mode="json")}
-
-
-def _resolve_judged(
-    registry: Registry[Any], section: Mapping[str, Any], where: str
-) -> dict[str, Any]:
-    """The section's own options, and the judge that answers it: unless said, a language model
-    for what itself needs one, else ``pattern``."""
-    own = {key: value for key, value in section.items() if key != "judge"}
-    options = build_options(registry, own, where)
-    resolved = {"kind": own["kind"], **options.model_dump(mode="json")}
-    if registry is explainers and "judge" not in options.needs():
-        if "judge" in section:
-            raise AutointerpError(f"{where}: {own['kind']} asks no judge; leave out {where}.judge")
-        return resolved
-    judge = section.get("judge") or _judge_of(options)
-    return {**resolved, "judge": _resolve_judge(judge, where)}
-
-
-def _judge_of(*options: Options) -> str:
-    """The judge of texts by explainers with these options: those of the ones that ask a language
-    model are no patterns."""
-    return "llm" if any(o.needs() & _ASKING for o in options) else "pattern"
-
-
-def _resolve_judge(judge: str | Mapping[str, Any], where: str) -> dict[str, Any]:
-    section = {"kind": judge} if isinstance(judge, str) else judge
-    return _resolve(judges, section, f"{where}.judge")
-
-
-def _resolve_cascade(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Every tier resolved as an explainer, and the judge that can read all of them."""
-    if section.get("kind", CASCADE) != CASCADE:
-        raise AutointerpError(
-            f"explainer: {section['kind']} has no tiers; put it into explainer.tiers"
-        )
-    if "tiers" not in section:
-        raise AutointerpError("explainer: a cascade has tiers; name them under explainer.tiers")
-    try:
-        cascade = CascadeSection.model_validate(section)
-    except ValidationError as error:
-        raise AutointerpError(f"explainer: {complaint(error, CascadeSection)}") from error
-    places = [f"explainer.tiers.{i}" for i in range(len(cascade.tiers))]
-    tiers = [
-        _resolve_judged(explainers, tier, where)
-        for tier, where in zip(cascade.tiers, places, strict=True)
-    ]
-    options = [
-        _options(explainers, tier, where)[0][1] for tier, where in zip(tiers, places, strict=True)
-    ]
-    judge = _resolve_judge(cascade.judge or _judge_of(*options), "explainer")
-    writers = [t["kind"] for t, o in zip(tiers, options, strict=True) if _judge_of(o) != "pattern"]
-    if judge["kind"] == "pattern" and writers:
-        raise AutointerpError(
-            f"explainer.judge: pattern reads patterns alone, and {writers[0]} writes other texts;"
-            " use explainer.judge=llm"
-        )
-    return {**cascade.model_dump(mode="json"), "tiers": tiers, "judge": judge}
-
-
-def _options(
-    registry: Registry[Any], section: Mapping[str, Any], where: str
-) -> list[tuple[str, Options]]:
-    """The options of a resolved section and of its judge, each with its place."""
-    own = {key: value for key, value in section.items() if key != "judge"}
-    return [(where, build_options(registry, own, where)), *_judge_options(section, where)]
-
-
-def _judge_options(section: Mapping[str, Any], where: str) -> list[tuple[str, Options]]:
-    if "judge" not in section:
-        return []
-    where = f"{where}.judge"
-    return [(where, build_options(judges, section["judge"], where))]

@@ -14,7 +14,13 @@ import yaml
 
 from autointerp.complaints import noun
 from autointerp.latents import AutointerpError
-from autointerp.sections import DEFAULT_LATENTS, DEMO_CODERS, CoderSection
+from autointerp.sections import (
+    DEFAULT_EXPLAINER,
+    DEFAULT_LATENTS,
+    DEFAULT_SCORER,
+    DEMO_CODERS,
+    CoderSection,
+)
 
 _KINDS = ("explainer", "scorers")  # sections whose kind says which options they have
 _NAMED = (("subject", "coders"), ("latents",))  # mappings whose keys are names, dots and all
@@ -124,6 +130,6 @@ def _fill_in(tree: dict[str, Any], keys: list[str]) -> None:
         coders = tree.get("subject", {}).get("coders") or DEMO_CODERS
         tree.setdefault("latents", {str(name): DEFAULT_LATENTS for name in coders})
     if keys[0] == "scorers" and len(keys) > 1:
-        tree.setdefault("scorers", [{"kind": "detection"}])
+        tree.setdefault("scorers", [{"kind": DEFAULT_SCORER}])
     if keys[0] == "explainer" and len(keys) > 1:
-        tree.setdefault("explainer", {"kind": "pattern"})
+        tree.setdefault("explainer", {"kind": DEFAULT_EXPLAINER})

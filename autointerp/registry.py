@@ -7,7 +7,6 @@ entry-point group, by the same decorator.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
@@ -17,7 +16,10 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from autointerp.complaints import hint, known_list
 from autointerp.latents import AutointerpError
+
+ASKING = frozenset({"client", "roles_factory"})  # needs that a language model answers
 
 
 class Options(BaseModel):
@@ -33,6 +35,11 @@ class Options(BaseModel):
         ``rivals``.
         """
         return frozenset()
+
+    @property
+    def asks(self) -> bool:
+        """Whether a language model answers what is asked with these options."""
+        return bool(self.needs() & ASKING)
 
 
 T = TypeVar("T")
@@ -83,10 +90,9 @@ class Registry(Generic[T]):
         """
         self._load()
         if name not in self._kinds:
-            near = difflib.get_close_matches(name, self._kinds, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            known = ", ".join(sorted(self._kinds))
-            raise AutointerpError(f"no {self.noun} of kind {name!r}{hint} (known: {known})")
+            known = sorted(self._kinds)
+            near = f"{hint(name, known)}{known_list(known)}"
+            raise AutointerpError(f"no {self.noun} of kind {name!r}{near}")
         return self._kinds[name]
 
     def options(self, section: Mapping[str, Any]) -> tuple[Kind[T], Options]:

@@ -37,7 +37,8 @@ from autointerp.examples.reservoir import Reservoir
 from autointerp.examples.stdlib import texts
 from autointerp.examples.tally import Chunk, CoderTally, PairLog
 from autointerp.sections import DEMO_CODERS
-from autointerp.subject.coders import SparseCoder, TopK
+from autointerp.subject.activation_functions import TopK
+from autointerp.subject.coders import SparseCoder
 from autointerp.subject.model import DEMO, Subject, load_subject
 
 BATCH_TOKENS = (2048, 4096, 8192, 16384)

@@ -5,12 +5,17 @@ A latent is active at exactly the tokens where its pattern matches, with activat
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from autointerp.explainers.agent.desk import Caps
+from autointerp.explainers.agent.exemplars import Exemplars
+from autointerp.explainers.agent.loop import Agent, Result
+from autointerp.explainers.agent.publishing import joined
 from autointerp.explainers.agent.roles import (
     EvidenceTable,
     Gap,
@@ -31,7 +36,7 @@ from autointerp.latents import (
     LatentId,
     Statistics,
 )
-from autointerp.patterns import Lexicon, Pattern, Windows, matches
+from autointerp.patterns import Lexicon, Pattern, Windows, matches, parse
 
 NAMES = "ant bee cat dog elk fox gnu hen ibis jay kid lynx mole newt owl pig ram sow toad vole"
 COMMON = "the a of and to in is was it that he she on at by"
@@ -182,3 +187,36 @@ def honest_design(trigger: str, other: str = "mole") -> Callable[..., list[Probe
         return plans
 
     return design
+
+
+TRUTH = parse('"cat"')
+CAT = Hypothesis("the word cat", clusters=("c1",))
+
+
+def search(
+    roles: Script, subject: ToySubject | None = None, truth: Pattern = TRUTH,
+    judged_after: Iterable[float] = (), **caps: float,
+) -> Result:  # fmt: skip
+    """The loop with scripted roles. ``judged_after``: seconds the judge takes for first answers."""
+    exemplars = Exemplars.of(evidence(truth), encode, 0)
+    assert exemplars is not None
+    held_back = exemplars.held_back
+    delays = iter(judged_after)
+
+    async def covered(text: str) -> Sequence[bool]:
+        await asyncio.sleep(next(delays, 0))
+        return [any(matches(truth, e.tokens)) for e in held_back]
+
+    agent = Agent(
+        roles, subject or ToySubject({LATENT: truth}), exemplars, Caps(**caps),
+        refused=UnmeasurableError, covered=covered, join=joined,
+    )  # fmt: skip
+    return asyncio.run(agent.run())
+
+
+def events_of(result: Result, name: str) -> list[dict[str, object]]:
+    return [event for event in result.events if event["event"] == name]
+
+
+def always(*hypotheses: Hypothesis) -> Callable[[EvidenceTable], Iterable[Hypothesis]]:
+    return lambda table: hypotheses

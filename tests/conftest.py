@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import socket
+import sys
+from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Any
 
@@ -45,6 +48,45 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
     monkeypatch.setattr(socket.socket, "connect_ex", guarded_ex)
+
+
+class _Header(ctypes.Structure):
+    """``cap_user_header_t`` of Linux, for the calling thread."""
+
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _Capabilities(ctypes.Structure):
+    """``cap_user_data_t`` of Linux, of which version 3 has two."""
+
+    _fields_ = (
+        ("effective", ctypes.c_uint32),
+        ("permitted", ctypes.c_uint32),
+        ("inheritable", ctypes.c_uint32),
+    )
+
+
+_VERSION_3 = 0x20080522
+_READ_AND_WRITE_ANYTHING = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+
+
+@pytest.fixture
+def without_root_powers() -> Iterator[None]:
+    """Root is held to the modes of files, as everybody is, by this thread and those it starts."""
+    if os.geteuid() != 0:
+        yield
+        return
+    if sys.platform != "linux":
+        pytest.skip("root's powers over files cannot be given up here")
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, kept, less = _Header(_VERSION_3, 0), (_Capabilities * 2)(), (_Capabilities * 2)()
+    refused = [libc.capget(ctypes.byref(header), held) for held in (kept, less)]
+    less[0].effective &= ~_READ_AND_WRITE_ANYTHING
+    if any(refused) or libc.capset(ctypes.byref(header), less):
+        reason = os.strerror(ctypes.get_errno())
+        pytest.skip(f"root's powers over files cannot be given up here: {reason}")
+    yield
+    assert libc.capset(ctypes.byref(header), kept) == 0, os.strerror(ctypes.get_errno())
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,8 @@ from planted_coders import SAELENS, TOPK, Planted
 
 from autointerp.cli import main
 from autointerp.latents import Cost, Explanation
-from autointerp.pipeline.results import Results, Scored
+from autointerp.pipeline.results import Results
+from autointerp.pipeline.rows import Scored
 
 TOKENS = 20_000
 
@@ -34,6 +35,13 @@ def settings(planted: Planted, a: str = "alive:4", b: str = "alive:4") -> list[s
         f"corpus.tokens={TOKENS}",
         f"latents={json.dumps({'a': a, 'b': b})}",
     ]
+
+
+def left_alone(folder: Path, overrides: Sequence[str], command: str = "run") -> Path:
+    """A run in ``folder`` that nothing befell."""
+    run = folder / "run"
+    assert main([command, "--json", "--run", str(run), *overrides]) == 0
+    return run
 
 
 def document(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> Any:
@@ -74,7 +82,7 @@ def start(arguments: Sequence[str], before: str = "") -> subprocess.Popen[str]:
 def contents(run: Path) -> tuple[list[Explanation], list[Scored]]:
     """All rows of a run, less what they cost."""
     with Results.read(run / "results.sqlite") as results:
-        explanations = [replace(e, cost=Cost()) for e in results.explanations()]
+        explanations = [replace(e, cost=Cost()) for e in results.explanations(details=True)]
         scores = [
             replace(s, score=replace(s.score, cost=Cost())) for s in results.scores(outcomes=True)
         ]

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
+from small_run import document, left_alone, refusal
 
-from autointerp.cli import main
+from autointerp.pipeline.results import Results
 
 SMALL = ("corpus.tokens=60000", "latents.layers.0=alive:3", "latents.layers.1=alive:3")
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("runs") / "small"
-    assert main(["run", "--json", "--run", str(run), *SMALL]) == 0
-    return run
-
-
-def document(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> Any:
-    """The one document that a command prints."""
-    assert main([*arguments, "--json"]) == code
-    return json.loads(capsys.readouterr().out)
+    return left_alone(tmp_path_factory.mktemp("runs"), SMALL)
 
 
 def test_a_second_run_changes_nothing(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,8 +52,6 @@ def test_collect_says_what_there_is(finished: Path, capsys: pytest.CaptureFixtur
 
 
 def test_show_and_probe(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from autointerp.pipeline.results import Results
-
     with Results.read(finished / "results.sqlite") as results:
         latent = str(results.explanations()[0].latent)
     shown = document(capsys, "show", str(finished), latent)
@@ -75,8 +66,6 @@ def test_show_and_probe(finished: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_explanations_from_elsewhere(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from autointerp.pipeline.results import Results
-
     with Results.read(finished / "results.sqlite") as results:
         explained = results.explanations()
     rows = [json.dumps({"latent": str(e.latent), "explanation": e.text}) for e in explained]
@@ -87,16 +76,68 @@ def test_explanations_from_elsewhere(
     mine = document(capsys, "status", str(finished))
     assert scored["scores"]["detection"]["mean"] == mine["scores"]["detection"]["mean"]
     file.write_text('{"latent": "layers.0/0", "explanation": "it likes plants"}')
-    assert main(["score", "--explanations", str(file), "--run", run]) == 2
-    assert "pattern" in one_line(capsys)
+    assert "pattern" in refusal(capsys, ["score", "--explanations", str(file), "--run", run])
 
 
-def one_line(capsys: pytest.CaptureFixture[str]) -> str:
-    """The error: one line, behind whatever progress was shown."""
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert "Traceback" not in captured.err
-    return captured.err.strip().splitlines()[-1]
+def test_the_controls_shown_are_those_of_the_explanation_shown(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run may hold explanations by several explainers, each with controls of its own."""
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    with Results.read(run / "results.sqlite") as results:
+        latents = [e.latent for e in results.explanations() if e.status == "explained"]
+    rows = [{"latent": str(i), "explanation": f'"{i.index}"'} for i in latents]
+    file = tmp_path / "mine.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    document(capsys, "score", "--explanations", str(file), "--run", str(run))
+    told = {}
+    with Results.read(run / "results.sqlite") as results:
+        for x in results.scores("detection"):
+            if x.score.status == "scored":
+                value = x.score.metrics[x.score.headline].value
+                told[str(x.score.latent), x.score.explanation, x.control] = value
+    for latent in {key[0] for key in told}:
+        shown = document(capsys, "show", str(run), latent)
+        own = f"{latent}:input:{shown['explainer']}"
+        controls = {key[2]: value for key, value in told.items() if key[1] == own and key[2]}
+        assert shown["scores"]["detection"]["controls"] == controls
+    explainers = {str(key[1]).rpartition(":")[2] for key in told}
+    assert explainers == {"imported", "pattern"}
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ('{"latent": "layers.0/0"}', "has no 'explanation'"),
+        ("{", "mine.jsonl:1 is not JSON"),
+        ("[]", "mine.jsonl:1 is not an object"),
+    ],
+)
+def test_a_file_of_explanations_is_refused_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], row: str, expected: str
+) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_text(f"{row}\n")
+    run = ["--run", str(tmp_path / "run")]
+    assert expected in refusal(capsys, ["score", "--explanations", str(file), *run])
+    file.with_suffix(".csv").write_text(f"latent,explanation\nlayers.0/0,{'x' * 200_000}\n")
+    line = refusal(capsys, ["score", "--explanations", str(file.with_suffix(".csv")), *run])
+    assert "mine.csv, after line 1: not CSV" in line
+
+
+def test_texts_to_probe_are_one_json_string_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "texts.jsonl"
+    probe = ["probe", "--latent", "layers.0/0", "--texts", str(file)]
+    assert "cannot read the texts" in refusal(capsys, probe)
+    for text, expected in (("5", ":2 is not a JSON string"), ("for", ":2 is not JSON")):
+        file.write_text(f"\n{text}\n")
+        assert f"{file}{expected}" in refusal(capsys, probe)
+    file.write_bytes(b'"\xff"')
+    assert "is not UTF-8 text" in refusal(capsys, probe)
+    file.write_text('"for i"\n"in"\n')
+    assert len(document(capsys, *probe)["texts"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -122,14 +163,12 @@ def test_bad_input(
     (tmp_path / "empty.jsonl").write_text("")
     overrides = [text.replace("DIR", str(tmp_path)) for text in overrides]
     began = time.monotonic()
-    assert main(["run", "--run", str(tmp_path / "run"), *overrides]) == 2
-    assert expected in one_line(capsys)
+    assert expected in refusal(capsys, ["run", "--run", str(tmp_path / "run"), *overrides])
     assert time.monotonic() - began < 20
 
 
 def test_other_settings_are_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", "--run", str(finished), "run.seed=5"]) == 2
-    message = one_line(capsys)
+    message = refusal(capsys, ["run", "--run", str(finished), "run.seed=5"])
     assert "run.seed = 0" in message
     assert "says 5" in message
 
@@ -138,13 +177,11 @@ def test_a_directory_that_cannot_be_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
-    assert main(["run", "--run", str(tmp_path / "file" / "run")]) == 2
-    assert "cannot write" in one_line(capsys)
+    assert "cannot write" in refusal(capsys, ["run", "--run", str(tmp_path / "file" / "run")])
 
 
 def test_status_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["status", str(tmp_path / "absent")]) == 2
-    assert "no run at" in one_line(capsys)
+    assert "no run at" in refusal(capsys, ["status", str(tmp_path / "absent")])
 
 
 def test_status_imports_nothing_heavy(finished: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from planted_coders import Planted
-from small_run import contents, document, settings, start
+from small_run import contents, document, left_alone, settings, start
 
 from autointerp.cli import main
 from autointerp.explainers.pattern import PatternExplainer, PatternOptions
@@ -114,9 +114,7 @@ INTERRUPTIONS = [*((stage, signal.SIGINT) for stage in STAGES), ("explain", sign
 @pytest.fixture(scope="module")
 def alone(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing befell."""
-    run = tmp_path_factory.mktemp("alone") / "run"
-    assert main(["run", "--json", "--run", str(run), *settings(planted, *CHOSEN)]) == 0
-    return run
+    return left_alone(tmp_path_factory.mktemp("alone"), settings(planted, *CHOSEN))
 
 
 @pytest.mark.slow

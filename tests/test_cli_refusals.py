@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -103,7 +102,7 @@ def test_a_directory_that_nobody_can_write(
     assert "set run.directory" in line
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.usefixtures("without_root_powers")
 @pytest.mark.parametrize("what", [".", "run", "run/examples", "run/results.sqlite"])
 def test_a_directory_that_one_may_not_write(
     tmp_path: Path, planted: Planted, capsys: pytest.CaptureFixture[str], what: str
@@ -121,7 +120,7 @@ def test_a_directory_that_one_may_not_write(
     assert "cannot write" in line
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
+@pytest.mark.usefixtures("without_root_powers")
 def test_a_corpus_that_one_may_not_read(
     tmp_path: Path, planted: Planted, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,3 +147,13 @@ def test_overrides_may_stand_on_both_sides_of_options(
             main(words)
         assert caught.value.code == 2
     assert "unrecognized arguments: two" in capsys.readouterr().err
+
+
+def test_a_judge_that_cannot_read_what_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asking = ["explainer.kind=single_pass", "llms.explainer.model=m"]
+    line = refusal(capsys, ["run", "--run", str(tmp_path / "run"), *asking])
+    assert "scorers.0.judge: pattern reads patterns alone, and single_pass writes" in line
+    assert line.endswith("use scorers.0.judge=llm")
+    assert not (tmp_path / "run").exists()

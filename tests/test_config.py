@@ -114,10 +114,11 @@ def test_another_kind_starts_its_section_anew(tmp_path: Path) -> None:
 
 TIERS = "explainer.tiers=[{kind: pattern}, {kind: single_pass}]"
 NAMED = ("llms.explainer.model=m", "llms.judge.model=m")
+JUDGED = "scorers.0.judge=llm"
 
 
 def test_tiers_make_a_cascade_whatever_the_order_of_overrides(tmp_path: Path) -> None:
-    more = ["explainer.escalate_below=0.7", "explainer.tiers.1.count=9"]
+    more = ["explainer.escalate_below=0.7", "explainer.tiers.1.count=9", JUDGED]
     config = load_config(None, [*more, TIERS, *NAMED])
     assert config == load_config(None, [TIERS, *more, *NAMED])
     assert config.explainer["kind"] == "cascade"
@@ -138,7 +139,7 @@ def test_a_cascade_needs_what_its_tiers_and_its_judge_need() -> None:
     assert patterns.explainer["judge"] == {"kind": "pattern"}
     assert patterns.needs("explain") == {"probes", "refused", "encode", "judge"}
     assert patterns.llm_names("explain") == []
-    sentences = load_config(None, [TIERS, *NAMED])
+    sentences = load_config(None, [TIERS, JUDGED, *NAMED])
     assert sentences.needs("explain") == {"client", "templates"}
     assert sentences.llm_names("explain") == ["explainer", "judge"]
 
@@ -174,7 +175,30 @@ def test_a_kind_that_asks_a_language_model_needs_one() -> None:
         load_config(None, ["scorers.0.judge=llm"])
     with pytest.raises(AutointerpError, match="asks no judge"):
         load_config(None, ["explainer.kind=pattern", "explainer.judge=pattern"])
-    config = load_config(None, ["explainer.kind=single_pass", "llms.explainer.model=m"])
+    one = ["explainer.kind=single_pass", "llms.explainer.model=m"]
+    config = load_config(None, [*one, "scorers=[]"])
     assert config.needs("explain") == {"client", "templates"}
     assert config.llm_names("explain") == ["explainer"]
     assert not config.llm_names("score")
+    config = load_config(None, [*one, "scorers.0.judge=llm", "llms.judge.model=m"])
+    assert config.llm_names("score") == ["judge"]
+
+
+@pytest.mark.parametrize(
+    ("section", "where"),
+    [
+        ("{kind: single_pass}", "scorers.0"),
+        ("{kind: agent, roles: llm}", "scorers.0"),
+        ("{tiers: [{kind: pattern}, {kind: single_pass}]}", "scorers.0"),
+        ("{tiers: [{kind: pattern}, {kind: agent, roles: llm}]}", "scorers.0"),
+        ("{kind: agent, roles: llm, judge: pattern}", "explainer"),
+        ("{tiers: [{kind: pattern}, {kind: single_pass}], judge: pattern}", "explainer"),
+    ],
+)
+def test_a_judge_of_patterns_is_refused_where_other_texts_are_written(
+    section: str, where: str
+) -> None:
+    with pytest.raises(AutointerpError, match=f"{where}.judge: pattern reads .*{where}.judge=llm"):
+        load_config(None, [f"explainer={section}", *NAMED])
+    judged = [f"explainer={section.replace('judge: pattern', 'judge: llm')}", *NAMED]
+    assert load_config(None, [*judged, "scorers.0.judge=llm"]).llm_names("score") == ["judge"]

@@ -31,6 +31,7 @@ from autointerp.patterns import (
     matches,
     parse,
 )
+from autointerp.patterns.kept import Kept
 
 NASTY = ['"', "\\", '\\"', "\n", "\n    ", " ", "", ",", ", ", "; or ", " unless after ", "␣",
          "🦎", "\u2028", "\x1c", "\u00a0", "\U000e0001",
@@ -169,3 +170,17 @@ def test_judge_reads_text_and_tokens_only() -> None:
     with pytest.raises(AutointerpError, match="not a pattern"):
         asyncio.run(judge.detect("function names", examples, latent=LatentId("c", 0)))
     assert asyncio.run(judge.detect("nothing", [], latent=LatentId("c", 0))) == []
+
+
+def test_of_what_is_kept_the_longest_unasked_goes_first() -> None:
+    made: list[str] = []
+
+    def make(key: str) -> np.ndarray[tuple[int], np.dtype[np.int8]]:
+        made.append(key)
+        return np.full(10, ord(key), np.int8)
+
+    kept: Kept[str, np.ndarray[tuple[int], np.dtype[np.int8]]] = Kept(30)
+    for key in "abcadabeabc":
+        assert kept.get(key, lambda key=key: make(key))[0] == ord(key)
+    assert "".join(made) == "abcdbec"
+    assert Kept[str, np.ndarray[tuple[int], np.dtype[np.int8]]](5).get("x", lambda: make("x")).size

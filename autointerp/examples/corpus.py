@@ -96,7 +96,7 @@ def _folder(folder: Path, column: str) -> Iterator[str]:
 
 
 def _file(path: Path, column: str) -> Iterator[str]:
-    if not os.access(path, os.R_OK):
+    if not os.access(path, os.R_OK, effective_ids=True):
         raise AutointerpError(f"corpus {path} may not be read; change its permissions")
     if path.suffix == ".jsonl":
         return _jsonl(path, column)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autointerp.examples.documents import mix
+from autointerp.examples.documents import mix, splitmix64
 from autointerp.latents import LatentId
 
 _START_BITS = 32
+_LAST = np.uint64(2**64 - 1)
 
 
 def addresses(documents: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -38,6 +40,28 @@ def draw(seed: int, codes: NDArray[np.int64], count: int | None = None) -> NDArr
         return np.argsort(keys)
     first = np.argpartition(keys, count)[:count]
     return first[np.argsort(keys[first])]
+
+
+def draws(
+    seeds: Sequence[int], codes: NDArray[np.int64], owners: NDArray[np.int64]
+) -> NDArray[np.intp]:
+    """:func:`draw` for several owners, one after the other; ``owners`` [n] index the seeds."""
+    salts = splitmix64(np.array(seeds, np.uint64))
+    keys = splitmix64(codes.astype(np.uint64) ^ salts[owners])
+    return np.lexsort((keys, owners))
+
+
+def draw_each(
+    seeds: Sequence[int], codes: NDArray[np.int64], allowed: NDArray[np.bool_], count: int
+) -> list[NDArray[np.intp]]:
+    """:func:`draw` for several owners from the same windows: of those allowed, [owners, n]."""
+    keys = splitmix64(codes.astype(np.uint64) ^ splitmix64(np.array(seeds, np.uint64))[:, None])
+    keys[~allowed] = _LAST
+    first = np.argpartition(keys, min(count, len(codes)) - 1, axis=1)[:, :count]
+    drawn = np.take_along_axis(keys, first, axis=1)
+    order = np.argsort(drawn, axis=1)
+    found = np.count_nonzero(drawn < _LAST, axis=1).tolist()
+    return [row[: found[i]] for i, row in enumerate(np.take_along_axis(first, order, axis=1))]
 
 
 def race(seed: int, codes: NDArray[np.int64], rates: NDArray[np.float64]) -> NDArray[np.intp]:

@@ -376,7 +376,7 @@ class _Harvest:
 
     @torch.inference_mode()
     def _compare(self, name: str, coder: SparseCoder, x: torch.Tensor, y: torch.Tensor) -> None:
-        self.state.quality(name, y.shape[-1]).add(y, coder.decode(coder.encode(x), x))
+        self.state.quality(name, y.shape[-1]).add(y, coder.decode_sparse(coder.encode_sparse(x), x))
 
     def _refuse_worthless(self) -> None:
         for name, attached in self.coders.items():

@@ -12,8 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autointerp.examples.contrast import contrasts
-from autointerp.examples.draws import draw, seed_of, split_addresses
-from autointerp.examples.overlap import Candidates, Hashes, Owners, Shown, Tokens, first_of_each
+from autointerp.examples.draws import addresses, draw_each, draws, seed_of, split_addresses
+from autointerp.examples.overlap import (
+    Candidates,
+    Hashes,
+    Owners,
+    Shown,
+    Tokens,
+    first_of_each,
+    owned,
+    span_hashes,
+)
 from autointerp.examples.pools import codes_of, middles, pools
 from autointerp.examples.store import ExampleStore, Windows
 from autointerp.latents import (
@@ -87,6 +96,13 @@ class _Chosen(NamedTuple):
     dropped: int
 
 
+class _Positives(NamedTuple):
+    """The active windows of a set, and why they are too few if they are."""
+
+    chosen: _Chosen
+    shortage: str | None
+
+
 class _Plan(NamedTuple):
     """A labelled set before its windows are built."""
 
@@ -135,21 +151,21 @@ def _of_one_coder(
 ) -> Iterator[LabelledSet]:
     latents = [e.latent for e in shown]
     gathered = _gather(store, split, shown)
-    plans = [_plan(store, split, latent, gathered, i) for i, latent in enumerate(latents)]
+    positives = _positives(store, latents, split, gathered)
+    plans = [_plan(store, latents[i], gathered, i, active) for i, active in enumerate(positives)]
     built = _items(store, latents, gathered, plans)
     for latent, plan, items in zip(latents, plans, built, strict=True):
         yield LabelledSet(latent, split, items, plan.unavailable, plan.shortage, plan.dropped)
 
 
 def _plan(
-    store: ExampleStore, split: Split, latent: LatentId, gathered: _Gathered, number: int
+    store: ExampleStore, latent: LatentId, gathered: _Gathered, number: int, positives: _Positives
 ) -> _Plan:
-    positives, shortage = _positives(store, latent, split, gathered, number)
-    if shortage is not None:
-        return _Plan({}, {}, shortage, positives.dropped)
-    chosen: dict[Source, _Chosen] = {"activating": positives}
+    if positives.shortage is not None:
+        return _Plan({}, {}, positives.shortage, positives.chosen.dropped)
+    chosen: dict[Source, _Chosen] = {"activating": positives.chosen}
     unavailable: dict[str, str] = {}
-    dropped = positives.dropped
+    dropped = positives.chosen.dropped
     taken = np.zeros(0, np.int64)
     for place, source in enumerate(NEGATIVE_SOURCES, number * len(NEGATIVE_SOURCES)):
         negatives = _negatives(gathered, gathered.negatives[place], taken)
@@ -171,9 +187,7 @@ def _reason(store: ExampleStore, latent: LatentId, source: Source, found: int) -
 def _gather(store: ExampleStore, split: Split, shown: list[Evidence]) -> _Gathered:
     latents = [e.latent for e in shown]
     active, bounds = store.windows_of(latents, split, "sampled")
-    negatives = [
-        _candidates(store, i, split, source) for i in latents for source in NEGATIVE_SOURCES
-    ]
+    negatives = list(_candidates(store, latents, split))
     counts = [len(part) for part in negatives]
     codes = np.concatenate([codes_of(active), *negatives])
     owners = np.concatenate(
@@ -184,7 +198,7 @@ def _gather(store: ExampleStore, split: Split, shown: list[Evidence]) -> _Gather
     )
     tokens = store.window_tokens(*split_addresses(codes))
     peaks = middles(tokens)
-    peaks[: len(active)] = active.activations.argmax(1)
+    peaks[: len(active)] = active.peaks
     shared = pools(store)
     at = shared.places(codes, split)
     at[: len(active)] = -1  # in the pool its middle was hashed, here its peak counts
@@ -198,16 +212,26 @@ def _gather(store: ExampleStore, split: Split, shown: list[Evidence]) -> _Gather
     all_hashed = hashed + shared.hashed[split].take(at[known])
     repeated[order] |= mine.repeated_by(all_hashed, owners[order])
     places = np.split(np.arange(len(active), len(codes)), np.cumsum(counts)[:-1])
-    # The active windows come first, and none of them is taken from the pool.
-    return _Gathered(active, bounds, places, codes, tokens, hashed.spans[: len(active)], repeated)
+    spans = span_hashes(tokens[: len(active)], peaks[: len(active)])
+    return _Gathered(active, bounds, places, codes, tokens, spans, repeated)
 
 
 def _candidates(
-    store: ExampleStore, latent: LatentId, split: Split, source: Source
-) -> NDArray[np.int64]:
-    if source == "random":
-        return _random(store, latent, split)
-    return contrasts(store).windows(latent, (split, source))
+    store: ExampleStore, latents: list[LatentId], split: Split
+) -> Iterator[NDArray[np.int64]]:
+    """Addresses of windows that may be a latent's negatives: by latent, each of its sources.
+
+    ``random`` are background windows in which it is inactive: half as many again as are needed,
+    since some repeat what was shown.
+    """
+    prepared, codes = contrasts(store), pools(store).codes[split]
+    seeds = [seed_of(store.seed, latent, f"{split} random") for latent in latents]
+    inactive = np.stack([store.background_maxima(latent, split) == 0 for latent in latents])
+    drawn = draw_each(seeds, codes, inactive, RANDOM_DRAWN)
+    for latent, at in zip(latents, drawn, strict=True):
+        yield codes[at]
+        for source in NEGATIVE_SOURCES[1:]:
+            yield prepared.windows(latent, (split, source))
 
 
 def _shown_tokens(shown: list[Evidence], window: int) -> tuple[Tokens, Owners]:
@@ -221,31 +245,26 @@ def _shown_tokens(shown: list[Evidence], window: int) -> tuple[Tokens, Owners]:
     return np.concatenate(parts), np.repeat(owners, [len(part) for part in parts])
 
 
-def _random(store: ExampleStore, latent: LatentId, split: Split) -> NDArray[np.int64]:
-    """Background windows in which the latent is inactive, in random order: half as many again as
-    are needed, since some repeat what was shown."""
-    inactive = store.background_maxima(latent, split) == 0
-    idle: NDArray[np.int64] = pools(store).codes[split][inactive]
-    return idle[draw(seed_of(store.seed, latent, f"{split} random"), idle, RANDOM_DRAWN)]
-
-
 def _positives(
-    store: ExampleStore, latent: LatentId, split: Split, gathered: _Gathered, number: int
-) -> tuple[_Chosen, str | None]:
-    low, high = gathered.bounds[number : number + 2]
-    repeated = gathered.repeated[low:high]
-    at = low + np.flatnonzero(~repeated)
-    at = at[draw(seed_of(store.seed, latent, f"{split} positives"), gathered.codes[at])]
-    at = at[first_of_each(gathered.spans[at])]
-    documents = gathered.active.documents[at]
-    within = _rank_within(documents) < PER_DOCUMENT
-    at, documents = at[within], documents[within]
-    dropped = int(np.count_nonzero(repeated))
-    shortage = _shortage(len(at), len(set(documents.tolist())), split)
-    if shortage is not None:
-        return _Chosen(at, [], dropped), shortage
-    at, deciles = _by_decile(at, gathered.active.maxima)
-    return _Chosen(at, deciles, dropped), None
+    store: ExampleStore, latents: list[LatentId], split: Split, gathered: _Gathered
+) -> Iterator[_Positives]:
+    """The active windows of each latent's set; all latents' are chosen together."""
+    owner = np.repeat(np.arange(len(latents)), np.diff(gathered.bounds))
+    repeated = gathered.repeated[: len(owner)]
+    seeds = [seed_of(store.seed, latent, f"{split} positives") for latent in latents]
+    at = draws(seeds, gathered.codes[: len(owner)], owner)
+    at = at[~repeated[at]]
+    at = at[first_of_each(owned(gathered.spans[at], owner[at]))]
+    rank = _rank_within(addresses(gathered.active.documents[at], owner[at]))
+    documents = np.bincount(owner[at[rank == 0]], minlength=len(latents)).tolist()
+    at = at[rank < PER_DOCUMENT]
+    windows = np.bincount(owner[at], minlength=len(latents))
+    at, deciles = _by_decile(at, owner[at], windows, gathered.active.maxima)
+    bounds = np.searchsorted(owner[at], np.arange(len(latents) + 1))
+    dropped = np.bincount(owner[repeated], minlength=len(latents)).tolist()
+    for number, (low, high) in enumerate(pairwise(bounds.tolist())):
+        chosen = _Chosen(at[low:high], deciles[low:high].tolist(), dropped[number])
+        yield _Positives(chosen, _shortage(int(windows[number]), documents[number], split))
 
 
 def _shortage(windows: int, documents: int, split: Split) -> str | None:
@@ -267,21 +286,23 @@ def _rank_within(groups: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _by_decile(
-    at: NDArray[np.intp], maxima: NDArray[np.float32]
-) -> tuple[NDArray[np.intp], list[int | None]]:
-    """Of windows in random order, the same number of each equal-count group by maximum.
+    at: NDArray[np.intp], owner: Owners, counts: NDArray[np.intp], maxima: NDArray[np.float32]
+) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """Of each latent's windows in random order, the same number of each equal-count group by
+    maximum.
 
-    Returns the windows by group, weakest first, and their groups.
+    ``counts`` tells how many windows each latent has. Returns the windows by latent and group,
+    weakest first, and their groups.
     """
-    count = len(at)
-    groups = min(DECILES, count // 5)
-    bounds = np.arange(groups + 1) * count // groups
-    group = np.empty(count, np.int64)
-    group[np.argsort(maxima[at], kind="stable")] = np.repeat(np.arange(groups), np.diff(bounds))
-    each = min(count // groups, POSITIVES // groups)
-    kept = np.flatnonzero(_rank_within(group) < each)
-    kept = kept[np.argsort(group[kept], kind="stable")]
-    return at[kept], group[kept].tolist()
+    groups = np.clip(counts // 5, 1, DECILES)
+    each = np.minimum(counts, POSITIVES) // groups
+    order = np.lexsort((maxima[at], owner))
+    rank = np.empty(len(at), np.int64)
+    rank[order] = np.arange(len(at)) - (np.cumsum(counts) - counts)[owner[order]]
+    group = ((rank + 1) * groups[owner] - 1) // counts[owner]
+    kept = np.flatnonzero(_rank_within(owner * DECILES + group) < each[owner])
+    kept = kept[np.lexsort((group[kept], owner[kept]))]
+    return at[kept], group[kept]
 
 
 def _negatives(gathered: _Gathered, at: NDArray[np.int64], taken: NDArray[np.int64]) -> _Chosen:

@@ -160,7 +160,7 @@ class _Finder:
         if not len(windows):
             return np.zeros(0, np.int32), np.zeros(0)
         ids = self.store.window_tokens(windows.documents, windows.starts)
-        peaks = ids[np.arange(len(ids)), windows.activations.argmax(1)]
+        peaks = ids[np.arange(len(ids)), windows.peaks]
         tokens, counts = np.unique(peaks, return_counts=True)
         order = np.argsort(-counts, kind="stable")
         shares = counts[order] / len(peaks)

@@ -1,9 +1,9 @@
 """Find windows that repeat what an explainer was shown, without comparing all pairs.
 
 A window repeats a shown one if the 16 tokens around its peak occur anywhere in it, or if the
-Jaccard index of their sets of 5-grams is at least one half. Token runs are compared by 64-bit
-hashes. A table of hash prefixes lets almost everything pass that has nothing to do with what
-was shown; only the rest is looked at closely.
+Jaccard index of their sets of 5-grams is at least one half. Both need many 5-grams in common,
+so a table of short hashes first lets almost everything pass, candidates and shown windows
+alike; only the rest is compared, by 64-bit hashes.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from autointerp.examples.documents import ranges, splitmix64
 
 Tokens = NDArray[np.int32]
 Hashes = NDArray[np.uint64]
+Keys = NDArray[np.uint32]
 Owners = NDArray[np.int64]  # numbers of latents, from 0
 
 SPAN = 16  # tokens around a peak
@@ -26,6 +26,7 @@ GRAM = 5
 # Slots of a table for each hash in it: few others fall on a slot by chance.
 SPARSENESS = 8
 _SPREAD, _BASE = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F  # odd, so invertible modulo 2**64
+_KEY_SPREAD, _KEY_BASE = np.uint32(0x9E3779B9), np.uint32(0x85EBCA6B)
 
 
 def _powers(base: int, count: int) -> Hashes:
@@ -80,44 +81,78 @@ def first_of_each(hashes: Hashes) -> NDArray[np.intp]:
 
 def span_hashes(tokens: Tokens, peaks: NDArray[np.intp]) -> Hashes:
     """A hash of the tokens around each peak: [n]."""
-    (runs,) = run_hashes(tokens, min(SPAN, tokens.shape[1]))
-    return runs[np.arange(len(runs)), _span_starts(tokens.shape[1], peaks)]
+    length = min(SPAN, tokens.shape[1])
+    columns = _span_starts(tokens.shape[1], peaks)[:, None] + np.arange(length)
+    (runs,) = run_hashes(np.take_along_axis(tokens, columns, axis=1), length)
+    return runs[:, 0]
+
+
+def _gram_keys(tokens: Tokens) -> Keys:
+    """A short hash of every 5-gram: [n, w] → [w − 4, n], one row a position."""
+    spread = np.ascontiguousarray(tokens.T).view(np.uint32) * _KEY_SPREAD
+    spread ^= spread >> np.uint32(15)
+    gram = min(GRAM, len(spread))
+    count = len(spread) + 1 - gram
+    keys = spread[:count].copy()
+    for place in range(1, gram):
+        keys *= _KEY_BASE
+        keys += spread[place : place + count]
+    keys *= _KEY_SPREAD
+    return keys
+
+
+def _enough(keys: Keys) -> NDArray[np.uint8]:
+    """With fewer grams in common no other window is near: keys [g, n] → [n].
+
+    Half of those that differ; how many do is counted low, as the distinct ends of their keys.
+    """
+    ends = np.uint64(1) << (keys >> np.uint32(26)).astype(np.uint64)
+    differ: NDArray[np.uint8] = np.bitwise_count(np.bitwise_or.reduce(ends, axis=0))
+    return (differ + np.uint8(1)) >> np.uint8(1)
+
+
+def _counted(known: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """How many of the first 0, 1, … grams are known: [g, n] → [g + 1, n]."""
+    sums = np.zeros((len(known) + 1, known.shape[1]), np.uint8)
+    for grams, more in enumerate(known.view(np.uint8)):  # np.cumsum goes down the columns
+        np.add(sums[grams], more, out=sums[grams + 1])
+    return sums
 
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
     """Windows that may have been shown before, hashed once."""
 
-    spans: Hashes  # [n], of the tokens around the peak
-    starts: NDArray[np.intp]  # [n], where those begin
-    grams: Hashes  # [n, g]
-    sizes: NDArray[np.int64]  # [n], number of distinct grams
+    tokens: Tokens  # [n, w]
+    starts: NDArray[np.intp]  # [n], where the tokens around the peak begin
+    keys: Keys  # [g, n], of the 5-grams
+    enough: NDArray[np.uint8]  # [n], fewer of which in common are too few
 
     @classmethod
     def of(cls, tokens: Tokens, peaks: NDArray[np.intp]) -> Candidates:
         """``tokens`` [n, w] and the positions [n] of the windows' peaks."""
-        width = tokens.shape[1]
-        runs, grams = run_hashes(tokens, min(SPAN, width), min(GRAM, width))
-        starts = _span_starts(width, peaks)
-        return cls(runs[np.arange(len(runs)), starts], starts, grams, _distinct(grams)[1])
+        keys = _gram_keys(tokens)
+        return cls(tokens, _span_starts(tokens.shape[1], peaks), keys, _enough(keys))
 
     def take(self, at: NDArray[np.intp]) -> Candidates:
-        return Candidates(self.spans[at], self.starts[at], self.grams[at], self.sizes[at])
+        return Candidates(self.tokens[at], self.starts[at], self.keys[:, at], self.enough[at])
 
     def __add__(self, other: Candidates) -> Candidates:
         return Candidates(
-            np.concatenate([self.spans, other.spans]),
+            np.concatenate([self.tokens, other.tokens]),
             np.concatenate([self.starts, other.starts]),
-            np.concatenate([self.grams, other.grams]),
-            np.concatenate([self.sizes, other.sizes]),
+            np.concatenate([self.keys, other.keys], axis=1),
+            np.concatenate([self.enough, other.enough]),
         )
 
 
-def owned(hashes: Hashes, owners: Owners | None) -> Hashes:
+def _salts(owners: Owners) -> Hashes:
+    return splitmix64(owners.astype(np.uint64))
+
+
+def owned(hashes: Hashes, owners: Owners) -> Hashes:
     """The hashes [n] or [n, g] made different for every owner [n]."""
-    if owners is None:
-        return hashes
-    salts = splitmix64(owners.astype(np.uint64))
+    salts = _salts(owners)
     return hashes ^ (salts if hashes.ndim == 1 else salts[:, None])
 
 
@@ -131,21 +166,16 @@ def _distinct(grams: Hashes) -> tuple[Hashes, NDArray[np.int64]]:
 
 
 class _Table:
-    """A set of hashes that answers quickly "surely not in it", else "perhaps"."""
+    """A set of keys that answers quickly "surely not in it", else "perhaps"."""
 
-    def __init__(self, hashes: Hashes, sparseness: int) -> None:
-        bits = max(8, int(sparseness * hashes.size - 1).bit_length())
-        self._shift = np.uint64(64 - bits)
+    def __init__(self, keys: Keys) -> None:
+        bits = min(31, max(8, int(SPARSENESS * keys.size - 1).bit_length()))
+        self._shift = np.uint32(32 - bits)
         self._slots = np.zeros(2**bits, bool)
-        self._slots[self._places(hashes)] = True
+        self._slots[keys >> self._shift] = True
 
-    def perhaps(self, hashes: Hashes) -> NDArray[np.bool_]:
-        found: NDArray[np.bool_] = self._slots[self._places(hashes)]
-        return found
-
-    def _places(self, hashes: Hashes) -> NDArray[np.int64]:
-        # Indexing with unsigned numbers would copy them once more.
-        return (hashes >> self._shift).view(np.int64)
+    def perhaps(self, keys: Keys) -> NDArray[np.bool_]:
+        return self._slots.take(keys >> self._shift)
 
 
 class Shown:
@@ -154,66 +184,77 @@ class Shown:
     def __init__(self, tokens: Tokens, owners: Owners | None = None) -> None:
         """``tokens`` [m, w]; with ``owners`` [m], each was shown for one latent of several."""
         self._tokens = tokens
-        if len(tokens):
-            (grams,) = run_hashes(tokens, min(GRAM, tokens.shape[1]))
-            self._grams = owned(grams, owners)
-            self._table = _Table(self._grams, SPARSENESS)
+        self._owners = np.zeros(len(tokens), np.int64) if owners is None else owners
+        self._span_grams = min(SPAN, tokens.shape[1]) - min(GRAM, tokens.shape[1]) + 1
+        keys = _gram_keys(tokens)
+        self._enough = _enough(keys)
+        self._keys = _owned_keys(keys, self._owners)
+        self._table = _Table(self._keys)
 
     def repeated_by(
         self, candidates: Candidates, owners: Owners | None = None
     ) -> NDArray[np.bool_]:
         """Which candidates repeat a window that was shown, for the same owner if those are
         given: [n]."""
-        repeats = np.zeros(len(candidates.spans), bool)
+        repeats = np.zeros(len(candidates.tokens), bool)
         if not len(self._tokens) or not len(repeats):
             return repeats
-        known = self._table.perhaps(owned(candidates.grams, owners))
-        enough = 2 * np.count_nonzero(known, axis=1) >= candidates.sizes
-        at = np.flatnonzero(enough | self._span_known(known, candidates.starts))
-        if len(at):
-            mine = None if owners is None else owners[at]
-            repeats[at] = self._compare(candidates.take(at), mine)
+        owners = np.zeros(len(repeats), np.int64) if owners is None else owners
+        keys = _owned_keys(candidates.keys, owners)
+        known = _counted(self._table.perhaps(keys))
+        starts, column = candidates.starts, np.arange(len(repeats))
+        span = known[starts + self._span_grams, column] - known[starts, column] == self._span_grams
+        at = np.flatnonzero(span | (known[-1] >= candidates.enough))
+        shown = self._near(keys[:, at])
+        if len(shown):
+            repeats[at] = self._compare(candidates.take(at), owners[at], shown)
         return repeats
 
-    def _span_known(self, known: NDArray[np.bool_], starts: NDArray[np.intp]) -> NDArray[np.bool_]:
-        """Whether all grams of the tokens around the peak are known."""
-        width = self._tokens.shape[1]
-        length = min(SPAN, width) - min(GRAM, width) + 1
-        runs = sliding_window_view(known, length, axis=1)
-        return np.asarray(runs[np.arange(len(starts)), starts].all(axis=1), bool)
+    def _near(self, keys: Keys) -> NDArray[np.intp]:
+        """The windows shown that candidates with these keys [g, n] may repeat."""
+        known = _counted(_Table(keys).perhaps(self._keys))
+        spans = known[self._span_grams :] - known[: -self._span_grams] == self._span_grams
+        return np.flatnonzero(spans.any(axis=0) | (known[-1] >= self._enough))
 
-    def _compare(self, candidates: Candidates, owners: Owners | None) -> NDArray[np.bool_]:
-        """:meth:`repeated_by` without a filter, for few candidates."""
-        ours, theirs, common = self._pairs(owned(candidates.grams, owners))
-        shown, place = np.unique(theirs, return_inverse=True)
-        runs, grams = run_hashes(
-            self._tokens[shown],
-            min(SPAN, self._tokens.shape[1]),
-            min(GRAM, self._tokens.shape[1]),
-        )
+    def _compare(
+        self, candidates: Candidates, owners: Owners, shown: NDArray[np.intp]
+    ) -> NDArray[np.bool_]:
+        """:meth:`repeated_by` of some windows shown, without a filter."""
+        gram = min(GRAM, self._tokens.shape[1])
+        runs, theirs = run_hashes(self._tokens[shown], min(SPAN, self._tokens.shape[1]), gram)
+        spans, ours = run_hashes(candidates.tokens, min(SPAN, self._tokens.shape[1]), gram)
+        spans = spans[np.arange(len(spans)), candidates.starts]
+        theirs, their_sizes = _distinct(owned(theirs, self._owners[shown]))
+        ours, our_sizes = _distinct(owned(ours, owners))
+        one, other, common = _pairs(ours, theirs)
         # |A ∩ B| ≥ ½ |A ∪ B|, and |A ∪ B| = |A| + |B| − |A ∩ B|
-        near = 3 * common >= candidates.sizes[ours] + _distinct(grams)[1][place]
-        near |= (runs[place] == candidates.spans[ours][:, None]).any(axis=1)
-        repeats = np.zeros(len(candidates.spans), bool)
-        repeats[ours[near]] = True
+        near = 3 * common >= our_sizes[one] + their_sizes[other]
+        near |= (runs[other] == spans[one][:, None]).any(axis=1)
+        repeats = np.zeros(len(ours), bool)
+        repeats[one[near]] = True
         return repeats
 
-    def _pairs(self, grams: Hashes) -> tuple[NDArray[np.int64], ...]:
-        """All pairs of a candidate [n, g] and a shown window that have grams in common: the
-        candidate, the window, and how many distinct ones."""
-        wanted, _ = _distinct(grams)
-        ours, column = np.nonzero(wanted)
-        wanted = wanted[ours, column]
-        theirs, column = np.nonzero(_Table(wanted, 8 * SPARSENESS).perhaps(self._grams))
-        held = self._grams[theirs, column]
-        order = np.lexsort((theirs, held))
-        held, theirs = held[order], theirs[order]
-        first = np.ones(len(held), bool)
-        first[1:] = (held[1:] != held[:-1]) | (theirs[1:] != theirs[:-1])
-        held, theirs = held[first], theirs[first]
-        low = np.searchsorted(held, wanted)
-        matches = np.searchsorted(held, wanted, side="right") - low
-        windows = theirs[ranges(low, matches)]
-        pairs = np.repeat(ours, matches) * len(self._tokens) + windows
-        found, common = np.unique(pairs, return_counts=True)
-        return (*np.divmod(found, len(self._tokens)), common)
+
+def _owned_keys(keys: Keys, owners: Owners) -> Keys:
+    """The keys [g, n] made different for every owner [n]."""
+    return keys ^ _salts(owners).astype(np.uint32)
+
+
+def _pairs(ours: Hashes, theirs: Hashes) -> tuple[NDArray[np.int64], ...]:
+    """All pairs of rows of ours [n, g] and theirs [m, g] with grams in common: the rows, and how
+    many they have. In a row no gram but 0, which stands for none, occurs twice."""
+    row, wanted = _by_gram(ours)
+    windows, held = _by_gram(theirs)
+    low = np.searchsorted(held, wanted)
+    matches = np.searchsorted(held, wanted, side="right") - low
+    pairs = np.repeat(row, matches) * len(theirs) + windows[ranges(low, matches)]
+    found, common = np.unique(pairs, return_counts=True)
+    return (*np.divmod(found, len(theirs)), common)
+
+
+def _by_gram(grams: Hashes) -> tuple[NDArray[np.intp], Hashes]:
+    """All grams but 0 in order, and the row of each."""
+    rows, columns = np.nonzero(grams)
+    held = grams[rows, columns]
+    order = np.argsort(held)
+    return rows[order], held[order]

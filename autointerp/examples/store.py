@@ -90,6 +90,7 @@ class Windows:
     documents: NDArray[np.int64]  # [k]
     starts: NDArray[np.int64]  # [k], in tokens of the document
     maxima: NDArray[np.float32]  # [k]
+    peaks: NDArray[np.intp]  # [k], where in the window the maximum is first reached
     activations: NDArray[np.float32]  # [k, window]
 
     def __len__(self) -> int:
@@ -248,18 +249,25 @@ class ExampleStore:
         counts = offsets[indices, group + 1].astype(np.int64) - lows
         entries = ranges(lows, counts)
         documents, starts = self.address(arrays["entry_windows"][entries])
-        maxima, activations = arrays["entry_maxima"][entries], self._dense(arrays, entries)
-        windows = Windows(documents, starts, maxima, activations)
+        maxima = arrays["entry_maxima"][entries]
+        windows = Windows(documents, starts, maxima, *self._dense(arrays, entries, maxima))
         return windows, np.concatenate([[0], np.cumsum(counts)])
 
-    def _dense(self, arrays: dict[str, Any], entries: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _dense(
+        self, arrays: dict[str, Any], entries: NDArray[np.int64], maxima: NDArray[np.float32]
+    ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        """Where each entry peaks, and its activations."""
         lows = arrays["pair_offsets"][entries].astype(np.int64)
         counts = arrays["pair_offsets"][entries + 1].astype(np.int64) - lows
         pairs = ranges(lows, counts)
-        dense = np.zeros((len(entries), self.window), np.float32)
         rows = np.repeat(np.arange(len(entries)), counts)
-        dense[rows, arrays["positions"][pairs]] = arrays["values"][pairs]
-        return dense
+        positions, values = arrays["positions"][pairs], arrays["values"][pairs]
+        dense = np.zeros((len(entries), self.window), np.float32)
+        dense[rows, positions] = values
+        highest = np.flatnonzero(values == maxima[rows])[::-1]  # of equals the first is set last
+        peaks = np.zeros(len(entries), np.intp)
+        peaks[rows[highest]] = positions[highest]
+        return peaks, dense
 
     def address(
         self, windows: NDArray[np.unsignedinteger]

@@ -103,10 +103,11 @@ def _silent(evidence: Evidence, count: int, rng: np.random.Generator) -> list[Ex
 
 @dataclass(frozen=True)
 class Writer:
-    """Writes a latent's windows for prompts: marks that no window holds, levels from 0 to 10."""
+    """Writes a latent's windows for prompts: marks that no window holds, levels from 1 to 10."""
 
     marks: tuple[str, str]
     scale: Scale
+    between: str  # what joins tokens to text
 
     @classmethod
     def fitting(cls, evidence: Evidence, chosen: Chosen) -> Writer:
@@ -116,7 +117,8 @@ class Writer:
         free = (marks for marks in MARKS if not any(mark in text for mark in marks))
         maxima = [e.maximum for e in distinct([*evidence.top, *evidence.sampled])]
         scale = Scale.of(maxima, [e.maximum for e in evidence.sampled])
-        return cls(next(free, MARKS[-1]), scale)
+        between = separator(evidence.background.vocabulary)
+        return cls(next(free, MARKS[-1]), scale, between)
 
     def lines(self, examples: Sequence[Example]) -> list[dict[str, str]]:
         """``before``, ``text`` with its active tokens between marks, and their ``levels``."""
@@ -132,14 +134,13 @@ class Writer:
         return ", ".join(f"{quoted(token)} {level}" for active, token, level in found if active)
 
     def _marked(self, example: Example) -> str:
-        between = separator(example.vocabulary)
         opening, closing = self.marks
         runs = groupby(zip(_active(example), example.tokens, strict=True), lambda pair: pair[0])
         parts = []
         for active, run in runs:
-            text = between.join(token for _, token in run)
+            text = self.between.join(token for _, token in run)
             parts.append(f"{opening}{text}{closing}" if active else text)
-        return quoted(between.join(parts))
+        return quoted(self.between.join(parts))
 
 
 def _active(example: Example) -> list[bool]:

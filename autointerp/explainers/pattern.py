@@ -12,20 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from autointerp.explainers.induction import (
-    Bank,
-    Material,
-    Part,
-    Place,
-    Positives,
-    Proposals,
-    Settings,
-    firing_contexts,
-    merged,
-    packed,
-)
+from autointerp.explainers.banks import Bank, Part, packed
+from autointerp.explainers.candidates import Material, Positives, Settings, firing_contexts
+from autointerp.explainers.induction import Place, Proposals, merged
+from autointerp.explainers.trial import Trial, joined
 from autointerp.judges.pattern import stacked
 from autointerp.latents import (
     Background,
@@ -44,7 +35,6 @@ from autointerp.patterns import (
     Mask,
     Pattern,
     Token,
-    Windows,
 )
 from autointerp.registry import Options, explainers
 
@@ -68,29 +58,16 @@ class PatternOptions(Options):
 
 
 @dataclass(frozen=True)
-class _Trial:
-    """Labelled windows on which patterns are compared.
+class Learned:
+    """A pattern and what its size promises.
 
-    ``weights`` [n] are positive for active windows and negative for the others, and each side
-    sums to one half.
+    ``value`` is a balanced accuracy on SELECT windows that did not choose the size, before
+    SELECT's active windows joined what is learned from; 0.5 for ``nothing``, None where SELECT
+    has too few windows to tell.
     """
 
-    windows: Windows
-    weights: NDArray[np.float64]
-
-    def value(self, pattern: Pattern) -> float:
-        """Balanced accuracy."""
-        return 0.5 + float(self.weights @ self.windows.matches(pattern).any(axis=1))
-
-    def values(self, covers: Sequence[Sequence[Clause]]) -> list[float]:
-        """Balanced accuracies of many either-ors of the same clauses, each matched once."""
-        clauses = {clause for cover in covers for clause in cover}
-        hits = {c: self.windows.matches(Pattern((c,))).any(axis=1) for c in clauses}
-        none = np.zeros(len(self.weights), dtype=bool)
-        return [
-            0.5 + float(self.weights @ np.logical_or.reduce([none, *(hits[c] for c in cover)]))
-            for cover in covers
-        ]
+    pattern: Pattern
+    value: float | None
 
 
 @explainers.register("pattern", PatternOptions)
@@ -101,63 +78,66 @@ class PatternExplainer:
 
     def __init__(self, options: PatternOptions | None = None, seed: int = 0) -> None:
         self.options = options or PatternOptions()
+        self._lexicon = Lexicon([])
         self._background: Background | None = None
-        self._bank = Bank(_windows(Lexicon([]), np.zeros((0, 1)), np.zeros((0, 0))))
+        self._bank: Bank | None = None
 
     async def explain(self, evidence: Evidence, selection: LabelledSet) -> Explanation:
         """The pattern of one latent; ``nothing`` with status ``no_explanation`` if none helps."""
         started = time.perf_counter()
-        pattern, value = self.learn(evidence, selection)
-        found = pattern != NOTHING
+        learned = self.learn(evidence, selection)
+        found = learned.pattern != NOTHING
         return Explanation(
             latent=evidence.latent,
-            text=str(pattern),
+            text=str(learned.pattern),
             explainer=self.name,
             status="explained" if found else "no_explanation",
             reason=None if found else "no pattern beats chance on the selection windows",
-            components=tuple(map(str, pattern.clauses)),
-            confidence=value,
+            components=tuple(map(str, learned.pattern.clauses)),
+            confidence=learned.value,
             cost=Cost(seconds=time.perf_counter() - started),
         )
 
-    def learn(self, evidence: Evidence, selection: LabelledSet) -> tuple[Pattern, float]:
-        """The pattern, and the balanced accuracy on SELECT (0.5 for ``nothing``) of what was
-        learned before SELECT's own windows joined in."""
+    def learn(self, evidence: Evidence, selection: LabelledSet) -> Learned:
+        """The pattern; its size is chosen on EXPLAIN where SELECT lacks windows of a label."""
         shown = evidence.sampled or evidence.top
-        if not shown:
-            return NOTHING, 0.5
+        if not shown or (evidence.background_maxima > 0).all():
+            return Learned(NOTHING, 0.5)  # no active or no inactive window to learn from
         bank = self._prepared(evidence.background)
         options = self.options
         settings = Settings(options.word_price, options.elsewhere, options.max_words)
-        if (evidence.background_maxima > 0).all():
-            return NOTHING, 0.5  # no inactive window to learn from
         material = _material(evidence, shown, bank)
         explain = self._explain_trial(evidence, material)
-        select = self._select_trial(selection, bank.windows.lexicon) or explain
+        select = self._select_trial(selection, bank.windows.lexicon)
+        choosing = select or explain
         proposals = Proposals(material, settings)
-        best = self._best(proposals.covers, select)
-        value = select.value(merged(proposals.covers[best]))
+        covers = proposals.covers
+        hits = choosing.hits(covers)
+        prices = options.word_price * np.array([merged(cover).words for cover in covers])
+        best = choosing.best(hits, prices)
         if not best:
-            return NOTHING, value
+            return Learned(NOTHING, 0.5)
+        chosen = covers[best]
         more = [item.example for item in selection.items if item.truth]
-        if not more:
-            return self._with_exceptions(merged(proposals.covers[best]), explain, select), value
-        found = [*shown, *more]
-        place = proposals.places[best]
-        grown = Place(place.search, round(GROWTH * place.clauses))
-        again = Proposals(_material(evidence, found, bank), settings).at(grown)
-        return self._with_exceptions(merged(again), explain, select), value
+        if more:
+            place = proposals.places[best]
+            grown = Place(place.search, round(GROWTH * place.clauses))
+            chosen = Proposals(_material(evidence, [*shown, *more], bank), settings).at(grown)
+        pattern = self._with_exceptions(merged(chosen), explain, choosing)
+        if pattern == NOTHING:
+            return Learned(NOTHING, 0.5)
+        return Learned(pattern, select.held_out(hits, prices) if select else None)
 
     def _prepared(self, background: Background) -> Bank:
-        if self._background is not background:
-            lexicon = self._bank.windows.lexicon
-            if lexicon.vocabulary is not background.vocabulary:
-                lexicon = Lexicon(background.vocabulary)
-            self._bank = Bank(_windows(lexicon, background.token_ids, background.left_ids))
+        if self._bank is None or self._background is not background:
+            if self._lexicon.vocabulary is not background.vocabulary:
+                self._lexicon = Lexicon(background.vocabulary)
+            parts = [(background.token_ids, background.left_ids)]
+            self._bank = Bank(joined(self._lexicon, parts))
             self._background = background
         return self._bank
 
-    def _explain_trial(self, evidence: Evidence, material: Material) -> _Trial:
+    def _explain_trial(self, evidence: Evidence, material: Material) -> Trial:
         active = material.positives.bank.windows
         rows = material.negatives.rows
         background = evidence.background
@@ -166,34 +146,19 @@ class PatternExplainer:
         parts = [(ids[:, active.left :], ids[:, : active.left])]
         parts += [(background.token_ids[rows], background.left_ids[rows])]
         parts += [stacked(matched)] if matched else []
-        windows = _joined(active.lexicon, parts)
         sources = ["activating"] * len(active.ids) + ["random"] * len(rows)
-        return _Trial(windows, self._weights(sources + ["token"] * len(matched)))
+        sources += ["token"] * len(matched)
+        return Trial(joined(active.lexicon, parts), sources, self.options.hard_share)
 
-    def _select_trial(self, selection: LabelledSet, lexicon: Lexicon) -> _Trial | None:
+    def _select_trial(self, selection: LabelledSet, lexicon: Lexicon) -> Trial | None:
         """None where SELECT lacks windows of either label."""
         items = selection.items
         if {item.truth for item in items} != {True, False}:
             return None
-        windows = _joined(lexicon, [stacked([item.example for item in items])])
-        return _Trial(windows, self._weights([item.source for item in items]))
+        windows = joined(lexicon, [stacked([item.example for item in items])])
+        return Trial(windows, [item.source for item in items], self.options.hard_share)
 
-    def _weights(self, sources: Sequence[str]) -> NDArray[np.float64]:
-        groups = [_group(source) for source in sources]
-        counts = Counter(groups)
-        hard = self.options.hard_share if counts["hard"] else 0.0
-        hard = hard if counts["random"] else 1.0
-        shares = {"activating": 1.0, "random": hard - 1.0, "hard": -hard}
-        return np.array([0.5 * shares[group] / counts[group] for group in groups])
-
-    def _best(self, covers: Sequence[Sequence[Clause]], trial: _Trial) -> int:
-        """The best for its words; the first, and so the smaller, of equals."""
-        price = self.options.word_price
-        words = [merged(cover).words for cover in covers]
-        worth = [v - price * n for v, n in zip(trial.values(covers), words, strict=True)]
-        return int(np.argmax(worth))
-
-    def _with_exceptions(self, pattern: Pattern, explain: _Trial, select: _Trial) -> Pattern:
+    def _with_exceptions(self, pattern: Pattern, explain: Trial, select: Trial) -> Pattern:
         """Add to each clause what must not stand before it, where both splits gain by it."""
         for index, clause in enumerate(pattern.clauses):
             for exception in _exceptions(clause, explain):
@@ -211,37 +176,17 @@ class PatternExplainer:
         return pattern
 
 
-def _group(source: str) -> str:
-    return source if source in ("activating", "random") else "hard"
-
-
-def _windows(
-    lexicon: Lexicon, token_ids: NDArray[np.generic], left_ids: NDArray[np.generic]
-) -> Windows:
-    return Windows(lexicon, token_ids.astype(np.int32), left_ids.astype(np.int32))
-
-
-def _joined(
-    lexicon: Lexicon, parts: Sequence[tuple[NDArray[np.int32], NDArray[np.int32]]]
-) -> Windows:
-    """Windows of several (token ids, left ids) under one another."""
-    widest = max(left.shape[1] for _, left in parts)
-    lefts = [
-        np.pad(left, ((0, 0), (widest - left.shape[1], 0)), constant_values=-1) for _, left in parts
-    ]
-    return Windows(lexicon, np.concatenate([ids for ids, _ in parts]), np.concatenate(lefts))
-
-
 def _material(evidence: Evidence, shown: Sequence[Example], bank: Bank) -> Material:
     """The sampled windows and the background's active ones against its inactive ones."""
     background = evidence.background
     active = np.flatnonzero(evidence.background_maxima > 0)
     lexicon = bank.windows.lexicon
     more = (background.token_ids[active], background.left_ids[active])
-    windows = _joined(lexicon, [stacked(shown), more])
+    sampled = stacked(shown)
+    windows = joined(lexicon, [sampled, more])
     firing = np.stack([example.activations > 0 for example in shown])
     unknown: Mask = np.ones((len(active), firing.shape[1]), dtype=bool)
-    tokens, contexts = firing_contexts(_joined(lexicon, [stacked(shown)]), firing)
+    tokens, contexts = firing_contexts(joined(lexicon, [sampled]), firing)
     return Material(
         Positives(Bank(windows), packed(np.concatenate([firing, unknown]))),
         Part(bank, np.flatnonzero(evidence.background_maxima <= 0)),
@@ -250,7 +195,7 @@ def _material(evidence: Evidence, shown: Sequence[Example], bank: Bank) -> Mater
     )
 
 
-def _exceptions(clause: Clause, explain: _Trial) -> list[Condition]:
+def _exceptions(clause: Clause, explain: Trial) -> list[Condition]:
     """Sets of tokens that stand before the clause's matches in inactive windows rather."""
     windows = explain.windows
     weights = explain.weights

@@ -35,7 +35,7 @@ class SinglePassOptions(Options):
     """What the prompt shows. ``llm`` names the model among the run's ``llms``.
 
     ``exemplars`` says how the ``count`` active windows are drawn; ``activations`` lists how
-    strong each marked token is, 0 to 10; ``contrastive`` shows inactive windows that hold the
+    strong each marked token is, 1 to 10; ``contrastive`` shows inactive windows that hold the
     same tokens; ``logit_lens`` the tokens that the latent makes likelier. ``modes`` is how many
     explanations the model may give, one for each thing that the latent is active on.
     """

@@ -109,7 +109,8 @@ class LLMJudge:
             try:
                 return await self._request(explanation, examples, latent, TOP)
             except LLMFailure as failure:
-                if "logprobs" not in failure.reason:
+                # After an answer it is the model that failed, and the words may be its own.
+                if failure.answers or "logprobs" not in failure.reason:
                     raise
                 self._remember_none(failure.reason)
         return await self._request(explanation, examples, latent, 0)

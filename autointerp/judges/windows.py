@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from autointerp.latents import Example
 
@@ -18,11 +18,13 @@ def quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def shown(examples: Iterable[Example]) -> list[dict[str, str]]:
+def shown(examples: Sequence[Example]) -> list[dict[str, str]]:
     """The ``text`` of each window and the up to 32 tokens ``before`` it, quoted."""
-    rows = []
-    for example in examples:
-        between = separator(example.vocabulary)
-        before, text = between.join(example.left_context), between.join(example.tokens)
-        rows.append({"before": quoted(before), "text": quoted(text)})
-    return rows
+    between = separator(examples[0].vocabulary) if examples else ""
+    return [
+        {
+            "before": quoted(between.join(example.left_context)),
+            "text": quoted(between.join(example.tokens)),
+        }
+        for example in examples
+    ]

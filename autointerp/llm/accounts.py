@@ -23,6 +23,11 @@ def plus(cost: Cost, usage: Usage, requests: int = 1) -> Cost:
     )
 
 
+def usage_of(cost: Cost) -> Usage:
+    """What all answers of ``cost`` took together."""
+    return Usage(cost.prompt_tokens, cost.cached_tokens, cost.completion_tokens, cost.dollars)
+
+
 @dataclass
 class Account:
     """``spent`` was paid now; ``journaled`` was paid before, by this run or another."""
@@ -39,9 +44,7 @@ class Account:
     @property
     def all(self) -> Cost:
         """What the answers cost, whenever they were paid."""
-        before = self.journaled
-        tokens = before.prompt_tokens, before.cached_tokens, before.completion_tokens
-        return plus(self.spent, Usage(*tokens, before.dollars), before.requests)
+        return plus(self.spent, usage_of(self.journaled), self.journaled.requests)
 
 
 _METERS: ContextVar[tuple[Account, ...]] = ContextVar("meters", default=())

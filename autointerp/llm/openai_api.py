@@ -21,7 +21,7 @@ from autointerp.llm.transport import Answer, Fault, Refusal
 from autointerp.sections import LLMSection
 
 _BUSY = frozenset({429, 503})
-_PASSING = frozenset({408, 409, 425, 500, 502, 504, 520, 522, 524, 529})
+_PASSING = frozenset({408, 409, 425})  # besides every 5xx
 _UNBILLED = frozenset({408, 409, 425, 429, 500, 503, 529})
 _STRUCTURED = ("response_format", "json_schema", "structured", "guided")
 OPENAI = "https://api.openai.com/v1"
@@ -95,9 +95,11 @@ class OpenAITransport:
 
     def _sort(self, error: APIStatusError) -> Fault | Refusal:
         status = error.status_code
-        said = " ".join(self._redact(error.response.text).split())[:MOST_SHOWN]
+        whole = " ".join(self._redact(error.response.text).split())
+        said = whole[:MOST_SHOWN]
         reason = f"{self._where}: the server answered {status}: {said}"
-        if status == 402 or "insufficient_quota" in said:
+        # Further on, a server that refuses a request may repeat it; one that is busy does not.
+        if status == 402 or "insufficient_quota" in (whole if status == 429 else said):
             return Refusal("account", f"{reason}; put money on the account and run again to go on")
         if status in _BUSY:
             return Fault("busy", reason, billed=False, retry_after=_retry_after(error))

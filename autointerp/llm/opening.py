@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from autointerp.latents import AutointerpError, Cost
-from autointerp.llm.accounts import Ledger
-from autointerp.llm.client import LLMClient, Usage
+from autointerp.latents import AutointerpError
+from autointerp.llm.accounts import Ledger, usage_of
+from autointerp.llm.client import LLMClient
 from autointerp.llm.journal import Journal
 from autointerp.llm.keys import read_api_key
 from autointerp.llm.layers import LayeredClient, Shared
@@ -74,7 +74,7 @@ async def open_llms(
         book = await stack.enter_async_context(Journal(journal, run))
         shared = Shared(
             book,
-            Budget(limits, _usage(book.spent()) + _usage(book.possibly_billed())),
+            Budget(limits, usage_of(book.spent()) + usage_of(book.possibly_billed())),
             Ledger(),
             backoff or Backoff(),
             Templates(prompts),
@@ -123,7 +123,3 @@ class _Opening:
         self.stack.push_async_callback(transport.close)
         self.stack.push_async_callback(tickets.close)
         return _Endpoint(transport, tickets, Slots(section.concurrency))
-
-
-def _usage(cost: Cost) -> Usage:
-    return Usage(cost.prompt_tokens, cost.cached_tokens, cost.completion_tokens, cost.dollars)

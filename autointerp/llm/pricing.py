@@ -23,9 +23,10 @@ def prices_of(section: LLMSection) -> PriceSection | None:
         return section.prices
     if section.backend == "vllm" or is_loopback(section.base_url):
         return FREE
-    if is_openai(section):
-        return _table().get(_DATED.sub("", section.model))
-    return None
+    if not is_openai(section):
+        return None
+    table, undated = _table(), _DATED.sub("", section.model)
+    return table.get(section.model, table.get(undated))  # some snapshots have prices of their own
 
 
 def dollars(prices: PriceSection | None, usage: Usage) -> float:

@@ -37,6 +37,11 @@ _ERROR = re.compile(
 _POINTERS = ("See root cause above", "See stack trace (above)")
 
 
+def serve_of(section: LLMSection) -> ServeSection:
+    """What the section says of its server, or the defaults."""
+    return section.serve or ServeSection()
+
+
 def free_port() -> int:
     """A loopback port that nobody listens on.
 
@@ -58,7 +63,7 @@ def command_line(section: LLMSection, port: int) -> list[str]:
 
     The address comes last because the last of repeated arguments holds.
     """
-    serve = section.serve or ServeSection()
+    serve = serve_of(section)
     command = [part.replace("{model}", section.model) for part in serve.command]
     if command == serve.command:
         command.append(section.model)
@@ -77,7 +82,7 @@ def check_program(section: LLMSection, where: str) -> None:
     Raises:
         AutointerpError: if there is no such program.
     """
-    program = (section.serve or ServeSection()).command[0]
+    program = serve_of(section).command[0]
     if shutil.which(program) is None:
         raise AutointerpError(
             f"{where}: no program {program!r}; install vLLM (pip install 'autointerp[vllm]'), name"
@@ -97,13 +102,14 @@ def environment(section: LLMSection, where: str, ours: Mapping[str, str]) -> dic
     theirs = {name: value for name, value in ours.items() if name not in secret}
     # Its processes talk to one another over loopback too.
     theirs |= {"VLLM_NO_USAGE_STATS": "1", "VLLM_HOST_IP": HOST}
-    gpus = (section.serve or ServeSection()).gpus
+    gpus = serve_of(section).gpus
     visible = ours.get("CUDA_VISIBLE_DEVICES")
     if not gpus:
         return theirs
-    names = (
-        visible.split(",") if visible is not None else [str(gpu) for gpu in range(max(gpus) + 1)]
-    )
+    if visible is None:
+        names = [str(gpu) for gpu in range(max(gpus) + 1)]
+    else:
+        names = [name.strip() for name in visible.split(",") if name.strip()]
     if max(gpus) >= len(names):
         raise AutointerpError(
             f"{where}.serve.gpus: there is no GPU {max(gpus)};"

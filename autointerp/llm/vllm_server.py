@@ -31,10 +31,11 @@ from autointerp.llm.vllm_command import (
     command_line,
     environment,
     free_port,
+    serve_of,
     tail,
     telling_line,
 )
-from autointerp.sections import LLMSection, ServeSection
+from autointerp.sections import LLMSection
 
 POLL_SECONDS = 0.2
 HEALTH_SECONDS = 5.0
@@ -75,7 +76,7 @@ async def serving(
         for name, section in sections.items():
             if section.backend != "vllm" or section.base_url is not None:
                 continue
-            key = (section.model, (section.serve or ServeSection()).model_dump_json())
+            key = (section.model, serve_of(section).model_dump_json())
             if key not in started:
                 started[key] = VLLMServer(name, section, folder, progress)
                 await started[key].started()
@@ -99,7 +100,7 @@ class VLLMServer:
         self.log = folder / ("vllm-" + re.sub(r"[^\w.-]", "-", name) + ".log")
         self._where = f"llms.{name}"
         self._progress = progress or (lambda _: None)
-        self._minutes = (section.serve or ServeSection()).startup_minutes
+        self._minutes = serve_of(section).startup_minutes
         check_program(section, self._where)
         self._environment = environment(section, self._where, os.environ)
         port = free_port()

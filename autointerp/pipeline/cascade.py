@@ -15,11 +15,13 @@ from autointerp.config import RunConfig
 from autointerp.examples.sampling import SetBuilder
 from autointerp.examples.store import ExampleStore
 from autointerp.explainers.agent.explainer import SELECT_WINDOWS
+from autointerp.kinds import PATTERN
 from autointerp.latents import Explanation, LatentId
 from autointerp.llm.client import BudgetExhausted
 from autointerp.pipeline.breaker import Breaker
 from autointerp.pipeline.local import run_tasks
-from autointerp.pipeline.results import Results, Scored
+from autointerp.pipeline.results import Results
+from autointerp.pipeline.rows import Scored, is_scored
 from autointerp.pipeline.standings import (
     SELECT,
     STOPPED,
@@ -30,7 +32,6 @@ from autointerp.pipeline.standings import (
     standings,
 )
 from autointerp.pipeline.tasks import (
-    SCORED_STATUSES,
     ExplainTask,
     JudgedScorer,
     Report,
@@ -119,9 +120,9 @@ class Cascade:
 
     async def _judge(self, tools: Tools, tier: str, wanted: Sequence[LatentId]) -> None:
         """Score the explanations of a tier by detection on SELECT."""
-        made = {e.latent: e for e in self.results.explanations(tier) if _is_judged(e)}
+        made = {e.latent: e for e in self.results.explanations(tier) if is_scored(e)}
         section, seed = self.config.explainer, self.config.run.seed
-        few = None if section["judge"]["kind"] == "pattern" else SELECT_WINDOWS
+        few = None if section["judge"]["kind"] == PATTERN else SELECT_WINDOWS
         detection = SelectScorer(section["select"] or few, seed)
         scorer = JudgedScorer(SELECT, detection, tools.judge(section["judge"]))
         explanations = [made[latent] for latent in wanted if latent in made]
@@ -175,13 +176,9 @@ class Cascade:
         return rows
 
 
-def _is_judged(explanation: Explanation) -> bool:
-    return explanation.status in SCORED_STATUSES and bool(explanation.text)
-
-
 def _lacks(standing: Standing, tier: str) -> bool:
     """Whether the tier has still to explain the latent, or to be judged."""
     explanation = standing.explanations.get(tier)
     if explanation is None or failed(standing, tier):
         return True
-    return _is_judged(explanation) and tier not in standing.scores
+    return is_scored(explanation) and tier not in standing.scores

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from autointerp.config import RunConfig
+from autointerp.kinds import PATTERN
 from autointerp.latents import AutointerpError, Explanation, LatentId
 from autointerp.patterns import parse
-from autointerp.pipeline.run import IMPORTED
+from autointerp.pipeline.lines import read_json_lines, reading
+from autointerp.pipeline.session import Session
 
 COLUMNS = ("latent", "explanation")
+IMPORTED = "imported"  # who wrote them, as the results have it
 
 
 def read_explanations(path: Path, coders: Mapping[str, int]) -> list[Explanation]:
@@ -27,14 +29,7 @@ def read_explanations(path: Path, coders: Mapping[str, int]) -> list[Explanation
     readers = {".csv": _csv, ".jsonl": _jsonl}
     if path.suffix not in readers:
         raise AutointerpError(f"{path}: explanations come as .csv or .jsonl")
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = readers[path.suffix](file, path)
-            found = [_explanation(row, where, coders) for where, row in rows]
-    except OSError as error:
-        raise AutointerpError(f"cannot read the explanations {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise AutointerpError(f"{path} is not UTF-8 text: {error}") from error
+    found = [_explanation(row, where, coders) for where, row in readers[path.suffix](path)]
     if not found:
         raise AutointerpError(f"{path} holds no explanations")
     seen: set[LatentId] = set()
@@ -51,7 +46,7 @@ def check_readable(config: RunConfig, path: Path, explanations: Sequence[Explana
     Raises:
         AutointerpError: naming the latent.
     """
-    if all(section["judge"]["kind"] != "pattern" for section in config.scorers):
+    if all(section["judge"]["kind"] != PATTERN for section in config.scorers):
         return
     for explanation in explanations:
         try:
@@ -62,23 +57,42 @@ def check_readable(config: RunConfig, path: Path, explanations: Sequence[Explana
             ) from error
 
 
-def _csv(file: Any, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    reader = csv.DictReader(file)
-    for row in reader:
-        yield f"{path}:{reader.line_num}", row
+def take_in(s: Session, explanations: Sequence[Explanation]) -> list[LatentId]:
+    """Store explanations from elsewhere; returns their latents.
+
+    Raises:
+        AutointerpError: if the run has another text for one of the latents.
+    """
+    stored = {e.latent: e.text for e in s.results.explanations(s.explainer)}
+    for explanation in explanations:
+        text = stored.get(explanation.latent, explanation.text)
+        if text != explanation.text:
+            raise AutointerpError(
+                f"{s.path} has scored {text!r} for {explanation.latent}, and the file says "
+                f"{explanation.text!r}; choose another run.name"
+            )
+    for explanation in explanations:
+        if explanation.latent not in stored:
+            s.results.put_explanation(explanation)
+    return sorted({e.latent for e in explanations})
 
 
-def _jsonl(file: Any, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, line in enumerate(file, 1):
-        if not line.strip():
-            continue
+def _csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    with reading(path, "explanations"), path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise AutointerpError(f"{path}:{number} is not JSON: {error}") from error
+            for row in reader:
+                yield f"{path}:{reader.line_num}", row
+        except csv.Error as error:
+            where = f"{path}, after line {reader.line_num}"
+            raise AutointerpError(f"{where}: not CSV: {error}") from error
+
+
+def _jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for where, row in read_json_lines(path, "explanations"):
         if not isinstance(row, dict):
-            raise AutointerpError(f"{path}:{number} is not an object with {', '.join(COLUMNS)}")
-        yield f"{path}:{number}", row
+            raise AutointerpError(f"{where} is not an object with {', '.join(COLUMNS)}")
+        yield where, row
 
 
 def _explanation(row: Mapping[str, Any], where: str, coders: Mapping[str, int]) -> Explanation:

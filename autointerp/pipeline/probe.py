@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from autointerp.config import RunConfig
 from autointerp.examples.harvest import Attached
 from autointerp.latents import AutointerpError, LatentId
 from autointerp.pipeline import building
+from autointerp.pipeline.lines import read_json_lines
 from autointerp.subject.model import Subject
 
 
@@ -21,27 +21,17 @@ def read_texts(path: Path) -> list[str]:
     """Texts of a file that has one JSON string a line.
 
     Raises:
-        AutointerpError: naming the line that is not one.
+        AutointerpError: if it cannot be read, naming the line that is not one.
     """
     texts = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise AutointerpError(f"cannot read the texts {path}: {error.strerror}") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            text = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise AutointerpError(f"{path}:{number} is not a JSON string: {error}") from error
+    for where, text in read_json_lines(path, "texts"):
         if not isinstance(text, str):
-            raise AutointerpError(f"{path}:{number} is not a JSON string")
+            raise AutointerpError(f"{where} is not a JSON string")
         texts.append(text)
     return texts
 
 
-def probe(config: RunConfig, latents: Sequence[LatentId], texts: Sequence[str]) -> dict[str, Any]:
+def measure(config: RunConfig, latents: Sequence[LatentId], texts: Sequence[str]) -> dict[str, Any]:
     """The document of ``probe``: every text's tokens, and each latent's activations on them.
 
     A text longer than the context is read in pieces, each from a context of its own.

@@ -25,7 +25,6 @@ from autointerp.registry import Options
 
 NOT_ASKED = "prompts are rendered only; no model is asked"
 PLACEHOLDER = "(the explanation)"
-ASKING = frozenset({"client", "roles_factory"})  # needs that a language model answers
 
 
 @dataclass
@@ -118,7 +117,7 @@ def _explanation(config: RunConfig, latent: LatentId) -> Explanation | None:
 def _asks(kind: object) -> bool:
     """Whether its options say that it needs a language model."""
     options = getattr(kind, "options", None)
-    return isinstance(options, Options) and bool(options.needs() & ASKING)
+    return isinstance(options, Options) and options.asks
 
 
 def _fail(what: str, latent: LatentId, error: BaseException) -> None:

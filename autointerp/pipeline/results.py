@@ -1,38 +1,31 @@
 """The run's SQLite file: explanations, scores and controls, and the settings they hold under.
 
 One writer, WAL mode, one transaction per latent and stage: what is in the file is whole,
-whenever the process was killed. Readers open their own connection. Outcomes are one
-compressed blob a score, not rows.
+whenever the process was killed. Readers open their own connection.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from autointerp.latents import (
-    AutointerpError,
-    Choice,
-    Cost,
-    Explanation,
-    Failure,
-    Label,
-    LatentId,
-    Metric,
-    Number,
-    Outcome,
-    Score,
-    Values,
+from autointerp.latents import AutointerpError, Explanation, LatentId
+from autointerp.pipeline.rows import (
+    EXPLANATION_COLUMNS,
+    LIGHT_SCORE_COLUMNS,
+    Scored,
+    explanation_row,
+    read_explanation,
+    read_scored,
+    score_row,
 )
 
 SCHEMA_VERSION = 2
-TRUE = ""  # the control column of a score of the latent's own explanation
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -49,14 +42,6 @@ CREATE TABLE scores (
     outcomes BLOB NOT NULL,
     PRIMARY KEY (coder, latent, explanation, scorer, control));
 """
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A score, and which control it is; ``control`` is ``""`` for the true explanation."""
-
-    score: Score
-    control: str = TRUE
 
 
 class Results:
@@ -94,7 +79,10 @@ class Results:
         """
         if not path.is_file():
             raise AutointerpError(f"no results at {path}; `autointerp run` makes them")
-        results = cls(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30), path)
+        uri = f"{path.absolute().as_uri()}?{_access(path)}"
+        connection = sqlite3.connect(uri, uri=True, timeout=30)
+        connection.execute("PRAGMA query_only=ON")
+        results = cls(connection, path)
         results._check_version()
         return results
 
@@ -143,7 +131,7 @@ class Results:
     def put_explanation(self, explanation: Explanation) -> None:
         """Store one latent's explanation, over a failed one of the same id."""
         with self._transaction():
-            self._insert("explanations", _explanation_row(explanation))
+            self._insert("explanations", explanation_row(explanation))
 
     def replace_explanation(self, explanation: Explanation) -> None:
         """Store one latent's explanation over that of the same id, if there is one; unless the
@@ -153,7 +141,7 @@ class Results:
         given = {**place, "explainer": e.explainer, "id": e.id, "text": e.text}
         with self._transaction():
             self._connection.execute(_OUTDATED, given)
-            self._insert("explanations", _explanation_row(e))
+            self._insert("explanations", explanation_row(e))
 
     def note(self, key: str, value: Any) -> None:
         """Keep one value, in JSON's types, over that of the same key."""
@@ -173,11 +161,11 @@ class Results:
         are unpacked only if asked for."""
         where, given = _where({"explainer": explainer}, latent)
         rows = self._connection.execute(
-            f"SELECT {_EXPLANATION}, {'details' if details else 'NULL'} FROM explanations"
+            f"SELECT {EXPLANATION_COLUMNS}, {'details' if details else 'NULL'} FROM explanations"
             f" WHERE {where} ORDER BY coder, latent, kind, explainer",
             given,
         )
-        return [_explanation(row) for row in rows]
+        return [read_explanation(row) for row in rows]
 
     def statuses(self, explainer: str) -> dict[str, int]:
         """How many explanations of one explainer there are by status; cheap however many."""
@@ -193,19 +181,19 @@ class Results:
         """Store all scores of one latent in one transaction."""
         with self._transaction():
             for scored in scores:
-                self._insert("scores", _score_row(scored))
+                self._insert("scores", score_row(scored))
 
     def scores(
         self, scorer: str | None = None, latent: LatentId | None = None, outcomes: bool = False
     ) -> Iterator[Scored]:
         """Scores and controls, ordered by latent; ``outcomes`` are unpacked only if asked for."""
         where, given = _where({"scorer": scorer}, latent)
-        columns = "*" if outcomes else _LIGHT
+        columns = "*" if outcomes else LIGHT_SCORE_COLUMNS
         for row in self._connection.execute(
             f"SELECT {columns} FROM scores WHERE {where} ORDER BY coder, latent, scorer, control",
             given,
         ):
-            yield _scored(row)
+            yield read_scored(row)
 
     def score_keys(self) -> set[tuple[str, str, str]]:
         """(explanation id, scorer, control) of every score that did not fail."""
@@ -225,9 +213,11 @@ class Results:
         try:
             row = self._connection.execute("SELECT value FROM meta WHERE key='schema'").fetchone()
         except sqlite3.DatabaseError as error:
+            self.close()
             raise AutointerpError(f"{self.path} is not a results file ({error})") from error
         version = json.loads(row[0]) if row else None
         if version != SCHEMA_VERSION:
+            self.close()
             raise AutointerpError(
                 f"{self.path} has schema version {version}, this program reads {SCHEMA_VERSION}; "
                 "use another run directory"
@@ -243,6 +233,17 @@ class Results:
                 self._connection.execute("ROLLBACK")
             raise
         self._connection.execute("COMMIT")
+
+
+def _access(path: Path) -> str:
+    """How SQLite may open a file that is to be read only.
+
+    The last to close a file removes those beside it only if it may write. Where none can be made
+    beside it, SQLite reads it only when told that nobody is writing.
+    """
+    if os.access(path.parent, os.W_OK, effective_ids=True):
+        return "mode=rw"
+    return "mode=ro" if path.with_name(f"{path.name}-shm").exists() else "immutable=1"
 
 
 def _plain(value: Any) -> Any:
@@ -262,96 +263,3 @@ DELETE FROM scores WHERE coder = :coder AND latent = :latent AND explanation = :
     SELECT 1 FROM explanations WHERE coder = :coder AND latent = :latent AND kind = :kind
     AND explainer = :explainer AND text != :text)
 """
-_EXPLANATION = "coder, latent, kind, explainer, text, status, reason, components, confidence, cost"
-
-
-def _explanation_row(e: Explanation) -> tuple[Any, ...]:
-    return (
-        *(e.latent.coder, e.latent.index, e.kind, e.explainer, e.text, e.status, e.reason),
-        *(json.dumps(e.components), e.confidence, json.dumps(asdict(e.cost))),
-        zlib.compress(json.dumps(dict(e.details), separators=(",", ":")).encode(), 6),
-    )
-
-
-def _explanation(row: Sequence[Any]) -> Explanation:
-    coder, index, kind, explainer, text, status, reason, components, confidence, cost, packed = row
-    return Explanation(
-        latent=LatentId(coder, index),
-        kind=kind,
-        explainer=explainer,
-        text=text,
-        status=status,
-        reason=reason,
-        components=tuple(json.loads(components)),
-        confidence=confidence,
-        cost=Cost(**json.loads(cost)),
-        details={} if packed is None else json.loads(zlib.decompress(packed)),
-    )
-
-
-_LIGHT = (
-    "coder, latent, explanation, scorer, control, judge, headline, chance, metrics, "
-    "status, reason, cost, details, NULL"
-)
-
-
-def _score_row(scored: Scored) -> tuple[Any, ...]:
-    s = scored.score
-    metrics = {name: [m.value, m.low, m.high, m.n] for name, m in s.metrics.items()}
-    return (
-        *(s.latent.coder, s.latent.index, s.explanation or "", s.scorer, scored.control),
-        *(s.judge, s.headline, s.chance, json.dumps(metrics), s.status, s.reason),
-        *(json.dumps(asdict(s.cost)), json.dumps(dict(s.details)), pack_outcomes(s.outcomes)),
-    )
-
-
-def _scored(row: Sequence[Any]) -> Scored:
-    coder, index, explanation, scorer, control, judge, headline, chance = row[:8]
-    metrics, status, reason, cost, details, outcomes = row[8:]
-    score = Score(
-        latent=LatentId(coder, index),
-        explanation=explanation or None,
-        scorer=scorer,
-        judge=judge,
-        headline=headline,
-        chance=chance,
-        metrics={name: Metric(*values) for name, values in json.loads(metrics).items()},
-        outcomes=unpack_outcomes(outcomes) if outcomes is not None else (),
-        status=status,
-        reason=reason,
-        cost=Cost(**json.loads(cost)),
-        details=json.loads(details),
-    )
-    return Scored(score, control)
-
-
-_OUTCOMES: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (Label, Choice, Values, Number, Failure)
-}
-
-
-def pack_outcomes(outcomes: Sequence[Outcome]) -> bytes:
-    """Outcomes as columns by kind, with their places, compressed."""
-    columns: dict[str, dict[str, list[Any]]] = {}
-    for place, outcome in enumerate(outcomes):
-        kind = columns.setdefault(type(outcome).__name__, {"place": []})
-        kind["place"].append(place)
-        for name in type(outcome).__dataclass_fields__:
-            kind.setdefault(name, []).append(getattr(outcome, name))
-    return zlib.compress(json.dumps(columns, separators=(",", ":")).encode(), 6)
-
-
-def unpack_outcomes(blob: bytes) -> list[Outcome]:
-    """The outcomes of :func:`pack_outcomes`, in their order."""
-    columns: dict[str, dict[str, list[Any]]] = json.loads(zlib.decompress(blob))
-    placed: dict[int, Outcome] = {}
-    for name, kind in columns.items():
-        fields = [field for field in kind if field != "place"]
-        for place, *values in zip(kind["place"], *(kind[f] for f in fields), strict=True):
-            placed[place] = _OUTCOMES[name](
-                **{
-                    f: tuple(v) if isinstance(v, list) else v
-                    for f, v in zip(fields, values, strict=True)
-                }
-            )
-    return [placed[place] for place in sorted(placed)]

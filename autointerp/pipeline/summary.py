@@ -1,4 +1,4 @@
-"""The JSON documents that commands print, read from a run directory."""
+"""The JSON documents of a run as a whole, read from its directory."""
 
 from __future__ import annotations
 
@@ -7,21 +7,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from autointerp.examples.sampling import evidence, labelled_set
 from autointerp.examples.store import ExampleStore
 from autointerp.latents import (
     HARD_SOURCES,
     SPLITS,
-    AutointerpError,
-    Cost,
-    Example,
     Explanation,
     LatentId,
-    Metric,
     Score,
 )
-from autointerp.pipeline.results import TRUE, Results, Scored
-from autointerp.pipeline.standings import SELECT, report
+from autointerp.pipeline.results import Results
+from autointerp.pipeline.rows import TRUE, Scored
+from autointerp.pipeline.standings import SELECT, report, total
 from autointerp.sections import CASCADE
 from autointerp.statistics import bootstrap_mean
 
@@ -126,8 +122,8 @@ def _average(values: Iterable[float]) -> float:
 
 
 def _cost(explanations: Sequence[Explanation], scores: Sequence[Score]) -> Document:
-    costs: list[Cost] = [*(e.cost for e in explanations), *(s.cost for s in scores)]
-    return {name: sum(getattr(cost, name) for cost in costs) for name in _COSTS}
+    cost = total([*(e.cost for e in explanations), *(s.cost for s in scores)])
+    return {name: getattr(cost, name) for name in _COSTS}
 
 
 def failures(results: Results, explainer: str) -> list[tuple[LatentId, str]]:
@@ -165,83 +161,4 @@ def collected(store: ExampleStore, run: Path) -> Document:
         },
         "fingerprint": store.fingerprint,
         **store.header["report"],
-    }
-
-
-def show(results: Results, store: ExampleStore, latent: LatentId) -> Document:
-    """The document of ``show``: all that the run knows of one latent.
-
-    Raises:
-        AutointerpError: if the run has not looked at the latent.
-    """
-    explained = results.explanations(latent=latent, details=True)
-    if not explained:
-        raise AutointerpError(f"{latent} is not among the latents of {results.path.parent}")
-    inputs = {e.explainer: e for e in explained if e.kind == "input"}
-    own = inputs.get(CASCADE) or next(iter(inputs.values()), explained[0])
-    output = next((e.text for e in explained if e.kind == "output"), None)
-    shown = evidence(store, latent)
-    test = labelled_set(store, latent, "test", shown)
-    examples = [(e, "explain") for e in shown.top[:10]]
-    examples += [(item.example, "test") for item in test.items if item.truth][-10:]
-    s = shown.statistics
-    return {
-        "latent": str(latent),
-        "status": own.status,
-        "reason": own.reason,
-        "explanation": own.text,
-        "explainer": own.explainer,
-        "components": list(own.components),
-        "confidence": own.confidence,
-        "output_explanation": output,
-        "pattern": inputs["pattern"].text if "pattern" in inputs else None,
-        "statistics": {
-            "density": s.density,
-            "max": s.maximum,
-            "mean": s.mean,
-            "firing_count": s.firing_count,
-            "quantiles": [round(float(q), 6) for q in s.quantiles],
-            "top_tokens": [list(pair) for pair in s.top_tokens],
-            "logit_lens": list(shown.logit_lens),
-        },
-        "scores": {
-            s.score.scorer: _score(s.score, results)
-            for s in results.scores(latent=latent)
-            if s.control == TRUE and s.score.explanation == own.id and s.score.scorer != SELECT
-        },
-        "examples": [_example(example, split) for example, split in examples],
-        "hypotheses": list(own.details.get("hypotheses", ())),
-        "probes": list(own.details.get("probes", ())),
-    }
-
-
-def _score(score: Score, results: Results) -> Document:
-    headline = score.metrics.get(score.headline)
-    value = headline or Metric(float("nan"))
-    controls = {
-        s.control: s.score.metrics[s.score.headline].value
-        for s in results.scores(score.scorer, score.latent)
-        if s.control != TRUE and s.score.headline in s.score.metrics
-    }
-    return {
-        "metric": score.headline,
-        "value": value.value if headline else None,
-        "low": value.low,
-        "high": value.high,
-        "chance": score.chance,
-        "status": score.status,
-        "reason": score.reason,
-        "judge": score.judge,
-        "metrics": {name: m.value for name, m in score.metrics.items()},
-        "controls": controls,
-    }
-
-
-def _example(example: Example, split: str) -> Document:
-    return {
-        "tokens": example.tokens,
-        "activations": [round(float(a), 4) for a in example.activations],
-        "document": example.document,
-        "start": example.start,
-        "split": split,
     }

@@ -23,11 +23,10 @@ from autointerp.latents import (
 from autointerp.llm.accounts import metered
 from autointerp.llm.client import BudgetExhausted
 from autointerp.pipeline.controls import Control
-from autointerp.pipeline.results import TRUE, Scored
+from autointerp.pipeline.rows import TRUE, Scored
 from autointerp.scorers import Materials, Scorer
 
 Report = Callable[[str, LatentId, BaseException], None]
-SCORED_STATUSES = ("explained", "no_explanation")
 
 
 class Explainer(Protocol):

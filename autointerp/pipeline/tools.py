@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from autointerp.config import RunConfig, build_options
+from autointerp.config import RunConfig
 from autointerp.examples.harvest import Attached
 from autointerp.explainers.agent.llm_roles import LLMRoles
 from autointerp.judges import Judge
+from autointerp.kinds import PATTERN, build_options, without_judge
 from autointerp.latents import Evidence
 from autointerp.llm.client import LLMClient
 from autointerp.llm.limits import Backoff
@@ -20,13 +21,13 @@ from autointerp.llm.opening import open_llms
 from autointerp.llm.templates import Templates
 from autointerp.llm.vllm_server import VLLMServer
 from autointerp.pipeline.tasks import Explainer, JudgedScorer
-from autointerp.registry import Options, explainers, judges, scorers
+from autointerp.registry import ASKING, Options, explainers, judges, scorers
 from autointerp.subject.model import Subject
 from autointerp.subject.probing import ProbeError, ProbeQueue
 
 RIVALS = ("single_pass", "pattern")  # whose texts an LLM agent's must beat on SELECT
 
-_PATTERN: Mapping[str, Any] = {"kind": "pattern"}
+_PATTERN: Mapping[str, Any] = {"kind": PATTERN}
 
 Servers = Callable[[], Awaitable[Mapping[str, VLLMServer]]]
 Runtime = Callable[[], tuple[Subject, Mapping[str, Attached]]]
@@ -44,10 +45,9 @@ class Tools:
 
     def explainer(self, section: Mapping[str, Any]) -> Explainer:
         """The explainer of a resolved section such as ``config.explainer``."""
-        own, judge = _split(section)
-        options = build_options(explainers, own, "explainer")
-        implementation = explainers.get(own["kind"]).implementation
-        supplied = self._supply(options, judge)
+        options = build_options(explainers, without_judge(section), "explainer")
+        implementation = explainers.get(section["kind"]).implementation
+        supplied = self._supply(options, section.get("judge"))
         explainer: Explainer = implementation(options, seed=self.config.run.seed, **supplied)
         return explainer
 
@@ -55,10 +55,10 @@ class Tools:
         """The run's scorers, each with the judge that answers it."""
         built = []
         for i, section in enumerate(self.config.scorers):
-            own, judge = _split(section)
-            options = build_options(scorers, own, f"scorers.{i}")
-            scorer = scorers.get(own["kind"]).implementation(options, seed=self.config.run.seed)
-            built.append(JudgedScorer(own["kind"], scorer, self.judge(judge or _PATTERN)))
+            kind = section["kind"]
+            options = build_options(scorers, without_judge(section), f"scorers.{i}")
+            scorer = scorers.get(kind).implementation(options, seed=self.config.run.seed)
+            built.append(JudgedScorer(kind, scorer, self.judge(section["judge"])))
         return built
 
     def judge(self, section: Mapping[str, Any]) -> Judge:
@@ -92,13 +92,6 @@ class Tools:
         return {kind: self.explainer({"kind": kind, "judge": judge}) for kind in RIVALS}
 
 
-def _split(section: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """A section's own keys, and its judge's section."""
-    own = dict(section)
-    judge = own.pop("judge", None)
-    return own, judge
-
-
 @asynccontextmanager
 async def open_tools(
     config: RunConfig,
@@ -119,7 +112,7 @@ async def open_tools(
     """
     async with AsyncExitStack() as stack:
         clients: Mapping[str, LLMClient] = {}
-        if needs & {"client", "roles_factory"}:
+        if needs & ASKING:
             llms = open_llms(
                 config.llms,
                 config.budget,

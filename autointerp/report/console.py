@@ -1,9 +1,11 @@
-"""What commands print for people, with rich."""
+"""What commands print of a run for people, with rich."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -11,13 +13,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from autointerp.latents import LatentId
+from autointerp.latents import LatentId, Score
 from autointerp.pipeline.controls import CHANCE_RANGE, is_chance
-from autointerp.pipeline.results import TRUE, Results
+from autointerp.pipeline.results import Results
+from autointerp.pipeline.rows import SCORED_STATUSES, TRUE
+from autointerp.report.latent import number
 from autointerp.statistics import Interval
 
 BEST_AND_WORST = 10
-SHOWN_PROBES = 10
 Document = Mapping[str, Any]
 
 
@@ -51,17 +54,17 @@ def print_collected(console: Console, document: Document) -> None:
     """How well each coder reads the subject, beside what its checkpoint claims."""
     table = Table(
         title=f"{document['tokens']:,} tokens, documents {_counts(document['documents'])},"
-        f" corpus {document['fingerprint']}"
+        f" corpus fingerprint {document['fingerprint']}"
     )
-    for heading in ("coder", "hook point", "width", "alive", "dead", "rare"):
-        table.add_column(heading, justify="left" if heading in ("coder", "hook point") else "right")
-    table.add_column("L0 (claimed)", justify="right")
-    table.add_column("variance explained", justify="right")
+    table.add_column("coder\n  hook point", overflow="fold")
+    for heading in ("width", "alive", "dead", "rare", "L0\n(claim)", "variance\nexplained"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for name, point in document["hookpoints"].items():
         sizes = (f"{point[key]:,}" for key in ("width", "alive", "dead", "rare"))
         claimed = point["claims"].get("l0")
         l0 = f"{point['l0']:.1f}" + (f" ({claimed:g})" if claimed is not None else "")
-        table.add_row(name, point["hook"], *sizes, l0, _number(point["variance_explained"]))
+        place = Text(f"{name}\n").append(f"  {point['hook']}", "dim")
+        table.add_row(place, *sizes, l0, number(point["variance_explained"]))
     console.print(table)
 
 
@@ -80,6 +83,7 @@ def print_summary(console: Console, document: Document) -> None:
         _add_scorer(table, scorer, figures)
     console.print(table)
     for scorer, figures in document["scores"].items():
+        _print_unscored(console, scorer, document)
         shuffled = figures["control_intervals"].get("shuffled")
         if shuffled and not is_chance(Interval(*(shuffled[k] for k in ("mean", "low", "high")))):
             console.print(
@@ -87,6 +91,18 @@ def print_summary(console: Console, document: Document) -> None:
                 f" {CHANCE_RANGE[1]}; the texts are easy to tell apart without explanations",
                 style="yellow",
             )
+
+
+def _print_unscored(console: Console, scorer: str, document: Document) -> None:
+    """Why a scorer's n is less than the number of latents, if it is."""
+    figures = document["scores"][scorer]
+    missing = {k: n for k, n in document["by_status"].items() if k not in SCORED_STATUSES}
+    for status, count in figures["by_status"].items():
+        if status != "scored":
+            missing[status] = missing.get(status, 0) + count
+    if missing:
+        line = f"{scorer}: n = {figures['n']} of {document['latents']} latents"
+        console.print(f"{line} ({_counts(missing)})".replace("_", " "), highlight=False)
 
 
 def _print_cascade(console: Console, cascade: Document) -> None:
@@ -98,7 +114,7 @@ def _print_cascade(console: Console, cascade: Document) -> None:
     for what in ("tried", "waiting", "failed", "published"):
         table.add_row(what, *(f"{tier[what]:,}" for tier in tiers))
     for what in ("before", "after"):
-        table.add_row(f"mean on SELECT {what}", *(_number(tier[what]) for tier in tiers))
+        table.add_row(f"mean on SELECT {what}", *(number(tier[what]) for tier in tiers))
     for what in ("requests", "prompt_tokens", "completion_tokens"):
         table.add_row(what.replace("_", " "), *(f"{tier[what]:,}" for tier in tiers))
     table.add_row("dollars", *(f"{tier['dollars']:.4f}" for tier in tiers))
@@ -120,100 +136,54 @@ def _add_scorer(table: Table, scorer: str, figures: Document) -> None:
 
 
 def _add(table: Table, scorer: str, what: str, mean: Document) -> None:
-    interval = f"{_number(mean['low'])} to {_number(mean['high'])}"
-    table.add_row(scorer, what, str(mean["n"]), _number(mean["mean"]), interval)
+    interval = f"{number(mean['low'])} to {number(mean['high'])}"
+    table.add_row(scorer, what, str(mean["n"]), number(mean["mean"]), interval)
 
 
 def print_best_and_worst(console: Console, results: Results, explainer: str) -> None:
     """The ten best and the ten worst explained latents, by the first scorer's headline."""
+    texts, ranked = _ranked(results, explainer)
+    best = ranked[:BEST_AND_WORST]
+    worst = ranked[len(best) :][-BEST_AND_WORST:]
+    for title, scores in (("best explained", best), ("worst explained", worst)):
+        if scores:
+            table = Table("latent", scores[0].scorer, "explanation", title=title)
+            for score in scores:
+                text = Text(texts[score.explanation or ""])
+                table.add_row(str(score.latent), f"{_headline(score):.3f}", text)
+            console.print(table)
+
+
+def print_next(console: Console, results: Results, explainer: str, run: Path) -> None:
+    """How to look at one of the latents: the best explained one, if there are scores."""
+    texts, ranked = _ranked(results, explainer)
+    latents = [str(score.latent) for score in ranked] + [i.partition(":")[0] for i in texts]
+    if latents:
+        command = shlex.join(["autointerp", "show", str(run), latents[0]])
+        console.print(f"look at one latent: {command}", markup=False, highlight=False)
+
+
+def _ranked(results: Results, explainer: str) -> tuple[dict[str, str], list[Score]]:
+    """The texts of what was explained, by id, and their scores by the first scorer, best first."""
     texts = {e.id: e.text for e in results.explanations(explainer) if e.status == "explained"}
     scored = [
-        (s.score.metrics[s.score.headline].value, s.score)
+        s.score
         for s in results.scores()
         if s.control == TRUE and s.score.status == "scored" and s.score.explanation in texts
     ]
-    if not scored:
-        return
-    first = min(score.scorer for _, score in scored)
-    ranked = [(value, s) for value, s in scored if s.scorer == first]
-    ranked.sort(key=lambda pair: (-pair[0], pair[1].latent))
-    best = ranked[:BEST_AND_WORST]
-    worst = ranked[len(best) :][-BEST_AND_WORST:]
-    for title, rows in (("best explained", best), ("worst explained", worst)):
-        if rows:
-            table = Table("latent", first, "explanation", title=title)
-            for value, score in rows:
-                text = Text(texts[score.explanation or ""])
-                table.add_row(str(score.latent), f"{value:.3f}", text)
-            console.print(table)
+    first = min((score.scorer for score in scored), default="")
+    ranked = [score for score in scored if score.scorer == first]
+    return texts, sorted(ranked, key=lambda score: (-_headline(score), score.latent))
+
+
+def _headline(score: Score) -> float:
+    return score.metrics[score.headline].value
 
 
 def print_failures(console: Console, failures: Sequence[tuple[LatentId, str]]) -> None:
     """One line a failed latent."""
     for latent, reason in failures:
         console.print(f"failed: {latent}: {reason}", markup=False, highlight=False)
-
-
-def print_latent(console: Console, document: Document) -> None:
-    """One latent: its explanation, scores, statistics and examples with coloured tokens."""
-    console.print(f"[bold]{document['latent']}[/bold] ({document['status']})")
-    console.print(Text(document["explanation"] or document["reason"] or ""))
-    for scorer, score in document["scores"].items():
-        interval = f"{_number(score['low'])} to {_number(score['high'])}"
-        line = f"{scorer}: {score['metric']} {_number(score['value'])} ({interval})"
-        controls = ", ".join(f"{k} {v:.2f}" for k, v in score["controls"].items())
-        console.print(f"{line}  {controls}", highlight=False)
-    statistics = document["statistics"]
-    console.print(
-        f"fires on {statistics['density']:.3%} of tokens, at most {statistics['max']:.2f}"
-    )
-    for example in document["examples"]:
-        shown = Text(f"{example['split']:>7} ", style="dim")
-        console.print(shown.append_text(coloured(example["tokens"], example["activations"])))
-    _print_search(console, document)
-
-
-def _print_search(console: Console, document: Document) -> None:
-    """What an agent tested: its hypotheses with their counts, and the most telling probes."""
-    for hypothesis in document["hypotheses"]:
-        (hits, on), (rejections, off) = hypothesis["hits"], hypothesis["rejections"]
-        line = f"{hypothesis['id']} {hypothesis['state']}: hit {hits:g}/{on}, rejected "
-        console.print(
-            Text(f"{line}{rejections:g}/{off}  ", style="dim").append(hypothesis["text"], "default")
-        )
-    contradicting = sorted(document["probes"], key=lambda probe: -len(probe["contradicts"]))
-    for probe in contradicting[:SHOWN_PROBES]:
-        said = ", ".join(f"{k} {v}" for k, v in probe["predictions"].items() if v != "abstain")
-        shown = Text(f"{probe['id']:>4} {probe['reading']:>6} ({said}) ", style="dim")
-        console.print(shown.append_text(coloured(probe["tokens"], probe["levels"])))
-    if len(document["probes"]) > SHOWN_PROBES:
-        console.print(f"… of {len(document['probes'])} probes; --json has them all", style="dim")
-
-
-def print_probe(console: Console, document: Document) -> None:
-    """Every text once for each latent, its tokens coloured by activation."""
-    for text in document["texts"]:
-        for latent, activations in text["activations"].items():
-            console.print(Text(f"{latent}: max {max(activations, default=0):.2f}", style="bold"))
-            console.print(coloured(text["tokens"], activations))
-
-
-def coloured(tokens: Sequence[str], activations: Sequence[float]) -> Text:
-    """Tokens on a background that is the stronger, the higher the activation."""
-    most = max(activations, default=0.0)
-    text = Text()
-    for token, activation in zip(tokens, activations, strict=True):
-        shown = token.replace("\n", "⏎")
-        if activation > 0 and most > 0:
-            shade = int(60 + 160 * activation / most)
-            text.append(shown, style=f"black on rgb({255 - shade // 2},255,{255 - shade})")
-        else:
-            text.append(shown)
-    return text
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

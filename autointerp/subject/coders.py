@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from autointerp.latents import AutointerpError
+from autointerp.subject.activation_functions import Activation, SparseActivations
 
 Normalisation = Literal["none", "layer_norm", "constant_norm"]
 
@@ -28,149 +29,6 @@ Normalisation = Literal["none", "layer_norm", "constant_norm"]
 BLOCK_ELEMENTS = {"cpu": 2**21, "cuda": 2**25}
 
 _EPSILON = 1e-5  # added to the standard deviation, outside the root
-
-
-class SparseActivations(NamedTuple):
-    """The non-zero activations of a batch, ordered by row."""
-
-    rows: Tensor  # int64 [m]
-    latents: Tensor  # int32 [m]
-    values: Tensor  # float32 [m]
-
-
-class Activation(Protocol):
-    """What turns pre-activations [n, d_sae] into activations."""
-
-    def dense(self, pre: Tensor) -> Tensor:
-        """Activations [n, d_sae], zero where a latent is inactive."""
-        ...
-
-    def sparse(self, pre: Tensor) -> SparseActivations:
-        """The same, as (row, latent, value)."""
-        ...
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> Activation: ...
-
-
-def _gathered(values: Tensor, latents: Tensor, keep: Tensor) -> SparseActivations:
-    """Flatten values and latents [n, k] to those that are kept."""
-    if bool(keep.all()):
-        n, k = values.shape
-        rows = torch.arange(n, device=values.device).repeat_interleave(k)
-        return SparseActivations(rows, latents.flatten().int(), values.flatten().float())
-    rows, columns = keep.nonzero(as_tuple=True)
-    return SparseActivations(rows, latents[rows, columns].int(), values[rows, columns].float())
-
-
-def _scattered(values: Tensor, latents: Tensor, pre: Tensor) -> Tensor:
-    return torch.zeros_like(pre).scatter_(-1, latents, values)
-
-
-@dataclass(frozen=True)
-class TopK:
-    """The k largest pre-activations of each token.
-
-    ``by="magnitude"`` ranks by absolute value and keeps the sign. With ``rectify`` what is not
-    positive becomes zero; before or after the selection makes no difference.
-    """
-
-    k: int
-    by: Literal["value", "magnitude"] = "value"
-    rectify: bool = True
-
-    def _select(self, pre: Tensor) -> tuple[Tensor, Tensor]:
-        if self.by == "value":
-            values, latents = torch.topk(pre, self.k, dim=-1, sorted=False)
-            return values, latents
-        latents = torch.topk(pre.abs(), self.k, dim=-1, sorted=False).indices
-        return pre.gather(-1, latents), latents
-
-    def dense(self, pre: Tensor) -> Tensor:
-        values, latents = self._select(pre)
-        return _scattered(values.relu() if self.rectify else values, latents, pre)
-
-    def sparse(self, pre: Tensor) -> SparseActivations:
-        values, latents = self._select(pre)
-        return _gathered(values, latents, values > 0 if self.rectify else values != 0)
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> TopK:
-        return self
-
-
-@dataclass(frozen=True)
-class GroupMax:
-    """The largest positive pre-activation in each of ``k`` equal groups of latents."""
-
-    k: int
-
-    def _select(self, pre: Tensor) -> tuple[Tensor, Tensor]:
-        values, within = pre.reshape(len(pre), self.k, -1).max(dim=-1)
-        size = pre.shape[-1] // self.k
-        return values, within + torch.arange(self.k, device=pre.device) * size
-
-    def dense(self, pre: Tensor) -> Tensor:
-        values, latents = self._select(pre)
-        return _scattered(values.relu(), latents, pre)
-
-    def sparse(self, pre: Tensor) -> SparseActivations:
-        values, latents = self._select(pre)
-        return _gathered(values, latents, values > 0)
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> GroupMax:
-        return self
-
-
-def _nonzero(mask: Tensor, values: Tensor) -> SparseActivations:
-    flat = mask.view(-1).nonzero().view(-1)  # cheaper than two coordinates a hit
-    rows = flat // mask.shape[1]
-    latents = (flat - rows * mask.shape[1]).int()
-    return SparseActivations(rows, latents, values.view(-1)[flat].float())
-
-
-@dataclass(frozen=True, eq=False)
-class Threshold:
-    """Positive pre-activations strictly above a threshold: JumpReLU, and ReLU at zero."""
-
-    threshold: Tensor  # [d_sae] or scalar
-
-    def _mask(self, pre: Tensor) -> Tensor:
-        return pre > self.threshold.clamp_min(0)
-
-    def dense(self, pre: Tensor) -> Tensor:
-        return torch.where(self._mask(pre), pre, torch.zeros_like(pre))
-
-    def sparse(self, pre: Tensor) -> SparseActivations:
-        return _nonzero(self._mask(pre), pre)
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> Threshold:
-        return Threshold(self.threshold.to(device, dtype))
-
-
-def relu() -> Threshold:
-    return Threshold(torch.zeros(()))
-
-
-@dataclass(frozen=True, eq=False)
-class Gated:
-    """relu(pre · scale + shift) where the gate ``pre`` is positive.
-
-    Both paths of a gated coder share the encoder's directions, so the magnitude path is an
-    affine function of the gate's: shift = b_mag − b_gate · scale.
-    """
-
-    scale: Tensor  # [d_sae]
-    shift: Tensor  # [d_sae]
-
-    def dense(self, pre: Tensor) -> Tensor:
-        magnitude = torch.addcmul(self.shift, pre, self.scale).relu_()
-        return magnitude * (pre > 0)
-
-    def sparse(self, pre: Tensor) -> SparseActivations:
-        acts = self.dense(pre)
-        return _nonzero(acts > 0, acts)
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> Gated:
-        return Gated(self.scale.to(device, dtype), self.shift.to(device, dtype))
 
 
 @dataclass(frozen=True)
@@ -307,7 +165,8 @@ class SparseCoder:
 
     def _blocks(self, x: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Pre-activations of a few tokens at a time; each block overwrites the one before."""
-        size = max(1, min(len(x), BLOCK_ELEMENTS.get(x.device.type, 2**25) // self.d_sae))
+        elements = BLOCK_ELEMENTS.get(x.device.type, BLOCK_ELEMENTS["cuda"])
+        size = max(1, min(len(x), elements // self.d_sae))
         buffer = torch.empty(size, self.d_sae, device=x.device, dtype=self.W_enc.dtype)
         for start in range(0, len(x), size):
             part = self._normalise(x[start : start + size])
@@ -345,7 +204,22 @@ class SparseCoder:
         spread, and a skip connection reads it.
         """
         x = x.to(self.W_dec.dtype)
-        out = torch.addmm(self.b_dec, acts.to(self.W_dec.dtype), self.W_dec)
+        return self._denormalise(torch.addmm(self.b_dec, acts.to(x.dtype), self.W_dec), x)
+
+    @torch.no_grad()
+    def decode_sparse(self, acts: SparseActivations, x: Tensor) -> Tensor:
+        """The same of sparse acts of x [n, d_in], without ever holding n × d_sae of them."""
+        x = x.to(self.W_dec.dtype)
+        summed = torch.nn.functional.embedding_bag(
+            acts.latents.long(),
+            self.W_dec,
+            torch.searchsorted(acts.rows, torch.arange(len(x), device=x.device)),
+            mode="sum",
+            per_sample_weights=acts.values.to(x.dtype),
+        )
+        return self._denormalise(self.b_dec + summed, x)
+
+    def _denormalise(self, out: Tensor, x: Tensor) -> Tensor:
         mean = x.mean(dim=-1, keepdim=True)
         if self.normalisation == "layer_norm":  # undone without the epsilon, by definition
             out = out * x.std(dim=-1, keepdim=True) + mean

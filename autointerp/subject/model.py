@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from autointerp.latents import AutointerpError
+from autointerp.subject.modules import Modules
+from autointerp.subject.reasons import first_line
+from autointerp.subject.vocabulary import token_texts
 
 DEMO = Path(__file__).resolve().parent.parent / "demo"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -49,10 +51,14 @@ class _StopForward(BaseException):  # so that no `except Exception` on the way s
 class Subject:
     """A loaded causal language model and its tokenizer.
 
-    ``context_length`` counts BOS. ``masked`` is how many leading positions of every row are
-    to be left out of everything: 1 where the tokenizer has no BOS and ``bos`` is ``skip``
-    (the first position of a context attends to nothing and is like no other), else 0.
-    ``vocabulary`` maps token ids to text, with bytes that are no UTF-8 replaced.
+    The first position of a context attends to itself alone, and its activations are like no
+    other's. Where the tokenizer has a BOS, every row runs with BOS before it, and BOS's own
+    activations are never given, whatever ``bos`` says. Where it has none, a row's first token
+    stands there: ``bos: skip`` leaves it out of everything, ``bos: keep`` treats it as any
+    other. ``masked`` is how many leading tokens of every row are to be left out: 1 in the case
+    just named, else 0.
+
+    ``context_length`` counts BOS. ``vocabulary`` maps token ids to text.
     """
 
     def __init__(
@@ -78,7 +84,7 @@ class Subject:
         self.masked = int(self.bos_id is None and bos == "skip")
         size = max(len(tokenizer), model.get_input_embeddings().weight.shape[0])
         self.vocabulary: list[str] = token_texts(tokenizer, size)
-        self._modules: dict[str, Any] = {n: m for n, m in model.named_modules() if n}
+        self._modules = Modules(model, name)
         self._widths: dict[HookPoint, int] = {}
 
     def hook_point(self, name: str) -> HookPoint:
@@ -89,28 +95,8 @@ class Subject:
         """
         module, _, side = name.rpartition(".")
         if side == "input":
-            return HookPoint(self._module(module), "input")
-        return HookPoint(self._module(module if side == "output" else name), "output")
-
-    def _module(self, name: str) -> str:
-        if name in self._modules:
-            return name
-        found = [path for path in self._modules if path.endswith("." + name)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise AutointerpError(
-                f"hook point {name!r} is ambiguous in {self.name}: it could be"
-                f" {', '.join(found[:6])}; write more of the path"
-            )
-        near = difflib.get_close_matches(name, self._suffixes(), n=5, cutoff=0.5)
-        hint = f"near names: {', '.join(near)}" if near else "see model.named_modules()"
-        raise AutointerpError(f"no module {name!r} in {self.name}; {hint}")
-
-    def _suffixes(self) -> list[str]:
-        # Bare numbers and one-word ends would crowd out the names that a person means.
-        parts = (path.split(".") for path in self._modules)
-        return sorted({".".join(p[i:]) for p in parts for i in range(max(1, len(p) - 1))})
+            return HookPoint(self._modules.find(module), "input")
+        return HookPoint(self._modules.find(module if side == "output" else name), "output")
 
     def width(self, hook: HookPoint) -> int:
         """Size of the last dimension of the tensor at ``hook``."""
@@ -270,8 +256,7 @@ def _from_pretrained(path: str, revision: str | None, options: dict[str, Any]) -
                 raise
             return load(path, attn_implementation="eager", **options), tokenizer
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise AutointerpError(f"cannot load the model {path!r}: {reason}") from error
+        raise AutointerpError(f"cannot load the model {path!r}: {first_line(error)}") from error
 
 
 def _device(name: str) -> torch.device:
@@ -284,33 +269,3 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise AutointerpError(f"device {name!r} is not available here; use device: cpu")
     return device
-
-
-def token_texts(tokenizer: Any, size: int) -> list[str]:
-    """The text of every token id below ``size``; a leading space stays, bytes are decoded."""
-    names = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    special = set(tokenizer.all_special_tokens)
-    byte_level = "ĉ" in names or "Ċ" in names or any(n and "Ġ" in n for n in names)
-    table = _byte_table() if byte_level else {}
-    texts = [
-        "" if n is None else n if n in special else _token_text(n, table) for n in names[:size]
-    ]
-    return texts + [""] * (size - len(texts))
-
-
-def _token_text(name: str, table: dict[str, int]) -> str:
-    if table:
-        if any(c not in table for c in name):
-            return name  # an added token, which is plain text
-        return bytes(table[c] for c in name).decode("utf-8", "replace")
-    if len(name) == 6 and name.startswith("<0x") and name.endswith(">"):
-        return bytes([int(name[3:5], 16)]).decode("utf-8", "replace")
-    return name.replace("▁", " ")
-
-
-def _byte_table() -> dict[str, int]:
-    """Byte-level BPE writes printable Latin-1 bytes as themselves, the rest from U+0100 on."""
-    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    table = {chr(byte): byte for byte in plain}
-    rest = [byte for byte in range(256) if byte not in set(plain)]
-    return table | {chr(0x100 + i): byte for i, byte in enumerate(rest)}

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from autointerp.subject.coders import SparseActivations, SparseCoder
+from autointerp.subject.activation_functions import SparseActivations
+from autointerp.subject.coders import SparseCoder
 from autointerp.subject.model import Batch, HookPoint, Subject
 from autointerp.subject.probe_cache import DiskCache, Probe, Reading
 

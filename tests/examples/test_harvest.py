@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,7 +27,8 @@ from autointerp.examples.reservoir import Entries, Reservoir
 from autointerp.examples.store import GROUPS, ExampleStore
 from autointerp.examples.tally import window_keys
 from autointerp.latents import SPLITS, AutointerpError, LatentId
-from autointerp.subject.coders import SparseCoder, Threshold, TopK
+from autointerp.subject.activation_functions import Threshold, TopK
+from autointerp.subject.coders import SparseCoder
 from autointerp.subject.model import Subject, load_subject
 
 WINDOW, CONTEXT, SEED = 8, 40, 3
@@ -439,7 +439,7 @@ def test_the_token_limit_and_dead_latents(
         limited.windows(LatentId("silent", 64), "test", "sampled")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.usefixtures("without_root_powers")
 def test_a_read_only_directory_is_one_line(
     subject: Subject, coders: dict[str, Attached], tmp_path: Path
 ) -> None:

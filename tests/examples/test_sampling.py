@@ -19,7 +19,8 @@ from autointerp.examples.sampling import evidence, labelled_set, prepare
 from autointerp.examples.stdlib import texts
 from autointerp.examples.store import ExampleStore
 from autointerp.latents import Background, Evidence, Example, LabelledSet, LatentId
-from autointerp.subject.coders import SparseCoder, TopK
+from autointerp.subject.activation_functions import TopK
+from autointerp.subject.coders import SparseCoder
 from autointerp.subject.model import HookPoint, Subject, load_subject
 
 WINDOW = 32

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -111,9 +112,28 @@ def test_nothing_is_said_of_noise_and_of_nothing() -> None:
     assert explanation.reason
 
 
+def test_confidence_is_known_where_select_has_windows_to_spare() -> None:
+    rule = RULES["token set"]
+    explainer, shown, labelled = PatternExplainer(), _evidence(rule), _labelled(rule, 3)
+    known = explainer.learn(shown, labelled)
+    assert known.value == pytest.approx(1.0, abs=0.05)
+    first = [item for item in labelled.items if item.truth][:1]
+    rest = [item for item in labelled.items if not item.truth]
+    for items in ([], first, rest, first + rest):
+        assert explainer.learn(shown, replace(labelled, items=items)).value is None
+
+
 def test_the_same_evidence_gives_the_same_text() -> None:
     rule = RULES["either or"]
     assert _explain(rule).text == _explain(rule).text
+
+
+def test_keeping_few_bits_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rule = RULES["either or"]
+    expected = _explain(rule).text
+    monkeypatch.setattr("autointerp.explainers.banks.BITS_BYTES", 20_000)
+    monkeypatch.setattr("autointerp.patterns.matching.MASK_BYTES", 100)
+    assert _explain(rule).text == expected
 
 
 def test_merging_keeps_what_is_matched() -> None:

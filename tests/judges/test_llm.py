@@ -259,6 +259,17 @@ def test_an_endpoint_without_logprobs_is_asked_without(
     assert len(caplog.records) == 1
 
 
+def test_a_model_that_speaks_of_logprobs_is_still_asked_for_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with LLMServer(lambda body: {"labels": ["logprobs"]}) as server:
+        (verdict,) = judge_all(server, tmp_path, examples(["a"]))
+        assert sum(server.stats.asked.values()) == 2  # the question and its repair
+    assert isinstance(verdict, NoVerdict)
+    assert "logprobs" in verdict.reason
+    assert not caplog.records
+
+
 class Unable(LLMServer):
     """Refuses requests for logprobs, as the endpoints of reasoning models do."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,8 @@ def test_the_repair_shows_the_reply_and_what_is_wrong_with_it(tmp_path: Path) ->
     assert said["content"] == '{"labels": [true, true, true], "why": "w"}'
     assert "$.labels" in complaint["content"]
     assert "too short" in complaint["content"]
-    assert reply.usage.prompt_tokens > 100 // 4
+    assert reply.answers == 2
+    assert reply.usage.prompt_tokens == sum(len(json.dumps(messages)) // 4 for messages in seen)
 
 
 class Sorted(BaseModel):

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llm_server import CONTENT_FAULTS, TRANSPORT_FAULTS, LLMServer
+from llm_server import CONTENT_FAULTS, TRANSPORT_FAULTS, Body, LLMServer, _send
 
+from autointerp.latents import AutointerpError
 from autointerp.llm.accounts import Ledger
-from autointerp.llm.client import LLMFailure, Message, Reply, Request
+from autointerp.llm.client import BudgetExhausted, LLMFailure, Message, Reply, Request
 from autointerp.llm.limits import Backoff
 from autointerp.llm.opening import open_llms
 from autointerp.sections import LLMSection
@@ -84,7 +85,9 @@ def test_transport_faults_leave_no_trace(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", TRANSPORT_FAULTS)
 def test_a_fault_without_end_is_a_failure_that_names_it(kind: str, tmp_path: Path) -> None:
     async def work(url: str) -> None:
-        section = LLMSection(model="test", base_url=url, timeout=0.1)
+        # An answer that is late on a busy machine would count as one that may have been billed.
+        timeout = 0.1 if kind in ("hang", "trickle") else 30.0
+        section = LLMSection(model="test", base_url=url, timeout=timeout)
         backoff = Backoff(base=0, attempts=2)
         journal = tmp_path / "j.sqlite"
         async with open_llms({"judge": section}, journal=journal, backoff=backoff) as llms:
@@ -96,6 +99,46 @@ def test_a_fault_without_end_is_a_failure_that_names_it(kind: str, tmp_path: Pat
 
     with LLMServer(faults={kind: 1.0}) as server:
         asyncio.run(work(server.url))
+
+
+class Refusing(LLMServer):
+    """Answers every request with an error."""
+
+    def __init__(self, status: int, error: dict[str, str]) -> None:
+        super().__init__()
+        self.status, self.error = status, error
+
+    async def _reply(self, reply: Body, fault: str | None, writer: Any) -> bool:
+        return await _send(writer, self.status, {"error": self.error})
+
+
+LONG = "so much to say first, " * 20
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "raised", "words"),
+    [
+        (402, {"message": "no money"}, BudgetExhausted, "put money on the account"),
+        (429, {"message": LONG, "code": "insufficient_quota"}, BudgetExhausted, "put money"),
+        (404, {"message": "no such model"}, AutointerpError, "are model and base_url right"),
+        (400, {"message": "no such field"}, LLMFailure, "no such field"),
+        # The request that is repeated in it says response_format.
+        (400, {"message": LONG, "request": "response_format"}, LLMFailure, "answered 400"),
+    ],
+)
+def test_a_refusal_is_told_at_once_and_costs_nothing(
+    status: int, error: dict[str, str], raised: type[Exception], words: str, tmp_path: Path
+) -> None:
+    async def work(url: str) -> None:
+        sections = {"judge": LLMSection(model="test", base_url=url)}
+        async with open_llms(sections, journal=tmp_path / "j.sqlite") as llms:
+            with pytest.raises(raised, match=words):
+                await llms.clients["judge"].complete(question(0))
+            assert llms.journal.possibly_billed().requests == 0
+
+    with Refusing(status, error) as server:
+        asyncio.run(work(server.url))
+        assert len(server.stats.arrivals) == 1
 
 
 def test_nobody_there_is_a_failure_and_not_billed(tmp_path: Path) -> None:

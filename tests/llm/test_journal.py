@@ -119,6 +119,9 @@ def test_prices_come_from_the_configuration_the_table_or_nowhere() -> None:
     table = prices_of(LLMSection(model="gpt-4o-mini"))
     assert table is not None
     assert prices_of(LLMSection(model="gpt-4o-mini-2024-07-18")) == table
+    assert prices_of(LLMSection(model="gpt-4o-2024-08-06")) == prices_of(LLMSection(model="gpt-4o"))
+    first = PriceSection(prompt=5, completion=15)  # the snapshot kept the price it came with
+    assert prices_of(LLMSection(model="gpt-4o-2024-05-13")) == first
     assert prices_of(LLMSection(model="gpt-4o-mini", base_url="https://x.invalid/v1")) is None
     local = prices_of(LLMSection(model="any", base_url="http://127.0.0.1:1/v1"))
     assert dollars(local, Usage(10**6, 0, 10**6)) == 0

@@ -55,6 +55,8 @@ def test_the_environment_holds_the_gpus_and_no_keys() -> None:
     assert environment(serving_section(gpus=[2, 0]), "", {})["CUDA_VISIBLE_DEVICES"] == "2,0"
     with pytest.raises(AutointerpError, match=r"llms\.judge\.serve\.gpus: there is no GPU 2;"):
         environment(serving_section(gpus=[2]), "llms.judge", ours)
+    with pytest.raises(AutointerpError, match="shows 0"):
+        environment(serving_section(gpus=[0]), "llms.judge", {"CUDA_VISIBLE_DEVICES": ""})
 
 
 @pytest.mark.parametrize(

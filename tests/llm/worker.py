@@ -17,7 +17,7 @@ from autointerp.sections import LLMSection
 
 
 async def main(url: str, journal: str, run: str, count: str) -> None:
-    section = LLMSection(model="test", base_url=url, concurrency=16, timeout=1.0)
+    section = LLMSection(model="test", base_url=url, concurrency=16)
     sections = {"judge": section}
     async with open_llms(
         sections, journal=Path(journal), run=run, backoff=Backoff(base=0, attempts=20)

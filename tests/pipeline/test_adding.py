@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 from planted_coders import Planted
-from small_run import document, settings
+from small_run import document, left_alone, settings
 
-from autointerp.cli import main
 from autointerp.latents import Explanation, Score
 from autointerp.pipeline.results import Results
 from autointerp.registry import scorers
@@ -22,9 +21,7 @@ OTHER = "test_other"
 
 @pytest.fixture(scope="module")
 def base(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("base") / "run"
-    assert main(["run", "--json", "--run", str(run), *settings(planted)]) == 0
-    return run
+    return left_alone(tmp_path_factory.mktemp("base"), settings(planted))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from llm_server import Body, LLMServer
 from planted_coders import Planted
-from small_run import contents, document, refusal, settings
+from small_run import contents, document, left_alone, refusal, settings
 
 from autointerp.cli import main
 from autointerp.explainers.agent.explainer import AgentExplainer
@@ -30,9 +30,7 @@ TEXT = re.compile(r'^\d+\. (\{"before": .*\})$', re.MULTILINE)
 
 @pytest.fixture(scope="module")
 def collected(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("collected") / "run"
-    assert main(["collect", "--json", "--run", str(run), *settings(planted)]) == 0
-    return run
+    return left_alone(tmp_path_factory.mktemp("collected"), settings(planted), "collect")
 
 
 @pytest.fixture
@@ -222,6 +220,7 @@ def asking(server: LLMServer, tmp_path: Path) -> list[str]:
     llm = json.dumps({"model": "test", "base_url": server.url, "prices": PRICES})
     return [
         SENTENCES,
+        "scorers.0.judge=llm",
         f"llms.explainer={llm}",
         f"llms.judge={llm}",
         f"journal={tmp_path / 'journal.sqlite'}",
@@ -260,7 +259,8 @@ def test_a_budget_ends_escalation_and_more_of_it_goes_on(
     run: Path, server: LLMServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configured = asking(server, tmp_path)
-    nothing = document(capsys, "run", "--run", str(run), *configured, "budget.prompt_tokens=0")
+    budget = "budget.prompt_tokens=0"
+    nothing = document(capsys, "explain", "--run", str(run), *configured, budget)
     assert nothing["by_status"] == {"explained": 7, "no_explanation": 1}
     assert "escalation stopped in pattern" in nothing["cascade"]["stopped"]
     assert "raise budget.prompt_tokens" in nothing["cascade"]["stopped"]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from planted_coders import Planted
-from small_run import contents, document, refusal, settings
+from small_run import contents, document, left_alone, refusal, settings
 
 from autointerp.cli import main
 from autointerp.latents import Explanation, LatentId
@@ -38,9 +38,7 @@ def no_file_larger_than(size: int) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def alone(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing befell."""
-    run = tmp_path_factory.mktemp("alone") / "run"
-    assert main(["run", "--json", "--run", str(run), *settings(planted)]) == 0
-    return run
+    return left_alone(tmp_path_factory.mktemp("alone"), settings(planted))
 
 
 def test_too_little_room_is_told_before_any_work(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from autointerp.latents import (
     Score,
     Values,
 )
-from autointerp.pipeline.results import Results, Scored, pack_outcomes, unpack_outcomes
+from autointerp.pipeline.results import Results
+from autointerp.pipeline.rows import Scored, pack_outcomes, unpack_outcomes
 
 LATENT = LatentId("layers.1", 3)
 _source = st.sampled_from(["activating", "random"])
@@ -112,3 +114,36 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         results._connection.execute("UPDATE meta SET value = '99'")
     with pytest.raises(AutointerpError, match="schema version 99"):
         Results.open(tmp_path / "old.sqlite")
+
+
+def beside(path: Path) -> list[str]:
+    return sorted(p.name for p in path.parent.iterdir())
+
+
+def test_nothing_stays_beside_the_file_whoever_closes_last(tmp_path: Path) -> None:
+    path = tmp_path / "r.sqlite"
+    results = Results.open(path)
+    with Results.read(path) as reader:
+        results.put_explanation(Explanation(LATENT, "x", "pattern"))
+        results.close()
+        assert len(reader.explanations()) == 1
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            reader.put_explanation(Explanation(LATENT, "y", "pattern"))
+    assert beside(path) == ["r.sqlite"]
+    with Results.read(path) as reader:
+        assert reader.explanations()[0].text == "x"
+    assert beside(path) == ["r.sqlite"]
+
+
+@pytest.mark.usefixtures("without_root_powers")
+def test_a_directory_that_cannot_be_written_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "50% of it?" / "r.sqlite"
+    path.parent.mkdir()
+    with Results.open(path) as results:
+        results.put_explanation(Explanation(LATENT, "x", "pattern"))
+    path.parent.chmod(0o500)
+    try:
+        with Results.read(path) as reader:
+            assert reader.explanations()[0].text == "x"
+    finally:
+        path.parent.chmod(0o700)

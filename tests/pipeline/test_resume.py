@@ -5,13 +5,10 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-from autointerp.latents import Cost, Explanation
-from autointerp.pipeline.results import Results, Scored
+from small_run import contents
 
 KILLS = 10
 SETTINGS = ("corpus.tokens=60000", "latents.layers.0=alive:6", "latents.layers.1=alive:6")
@@ -26,16 +23,6 @@ def finish(run: Path) -> None:
     process = start(run)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors.decode()
-
-
-def contents(run: Path) -> tuple[list[Explanation], list[Scored]]:
-    """All rows, less what they cost."""
-    with Results.read(run / "results.sqlite") as results:
-        explanations = [replace(e, cost=Cost()) for e in results.explanations(details=True)]
-        scores = [
-            replace(s, score=replace(s.score, cost=Cost())) for s in results.scores(outcomes=True)
-        ]
-    return explanations, scores
 
 
 @pytest.mark.slow

@@ -26,7 +26,8 @@ from autointerp.latents import (
     Source,
     Status,
 )
-from autointerp.pipeline.results import Results, Scored
+from autointerp.pipeline.results import Results
+from autointerp.pipeline.rows import Scored
 from autointerp.pipeline.standings import (
     STOPPED,
     SelectScorer,

@@ -15,7 +15,7 @@ from small_run import document
 from autointerp.cli import main
 from autointerp.config import load_config
 from autointerp.latents import AutointerpError, Explanation, LatentId
-from autointerp.pipeline import run, status
+from autointerp.pipeline import session, status
 from autointerp.pipeline.directory import writing
 from autointerp.pipeline.results import Results
 from autointerp.pipeline.status import StatusWriter, is_running, read_status, write_atomically
@@ -150,9 +150,9 @@ def test_summaries_of_a_large_run_take_a_small_part_of_its_time(
         time.sleep(0.05)
         return {"scores": {}, "explained": 0, "failed": 0, "summaries": len(calls)}
 
-    monkeypatch.setattr(run, "summarise", slow)
+    monkeypatch.setattr(session, "summarise", slow)
     config = load_config(None, [f"run.directory={tmp_path}"])
-    with run.session(config, lambda *_: None) as s:
+    with session.session(config, lambda *_: None) as s:
         for index in range(20):
             s.results.put_explanation(Explanation(LatentId("layers.0", index), "x", "pattern"))
             document = s.describe()

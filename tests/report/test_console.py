@@ -1,4 +1,4 @@
-"""What the terminal shows of one latent."""
+"""What the terminal shows of a run and of one latent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from typing import Any
 
 from rich.console import Console
 
-from autointerp.report.console import SHOWN_PROBES, print_latent
+from autointerp.report.console import (
+    print_collected,
+    print_summary,
+)
+from autointerp.report.latent import SHOWN_PROBES, print_latent
 
 
 def document(probes: int) -> dict[str, Any]:
@@ -50,3 +54,53 @@ def test_many_probes_are_cut_and_the_cut_is_told() -> None:
     text = shown(SHOWN_PROBES + 1)
     assert f"of {SHOWN_PROBES + 1} probes" in text
     assert f"p{SHOWN_PROBES} " not in text
+
+
+COLLECTED = {
+    "tokens": 60_000,
+    "documents": {"explain": 25, "select": 8, "test": 20},
+    "fingerprint": "1c2941a3dc6dcd51cc2667d37f500ef3",
+    "hookpoints": {
+        "layers.0": {
+            "hook": "model.layers.0.output",
+            "width": 2048,
+            "alive": 1873,
+            "dead": 175,
+            "rare": 74,
+            "l0": 5.96,
+            "variance_explained": 0.8123,
+            "claims": {"l0": 6},
+        }
+    },
+}
+
+
+def test_what_was_collected_fits_a_terminal_of_80_columns() -> None:
+    console = Console(width=80, record=True, file=StringIO())
+    print_collected(console, COLLECTED)
+    text = console.export_text()
+    assert "corpus fingerprint" in text
+    for whole in ("model.layers.0.output", "2,048", "1,873", " 175 ", "6.0 (6)", "0.812"):
+        assert whole in text
+    assert "…" not in text
+
+
+def test_the_latents_without_a_score_are_told_with_the_reason() -> None:
+    figures = {
+        "metric": "balanced_accuracy",
+        "chance": 0.5,
+        "n": 6,
+        "mean": 0.7,
+        "low": 0.6,
+        "high": 0.8,
+        "by_coder": {},
+        "by_source": {},
+        "control_intervals": {},
+        "by_status": {"scored": 6, "too_few_examples": 2},
+    }
+    by_status = {"dead": 1, "explained": 7, "no_explanation": 1, "too_few_examples": 1}
+    summary = {"run": "r", "latents": 10, "explained": 7, "by_status": by_status}
+    console = Console(width=80, record=True, file=StringIO())
+    print_summary(console, {**summary, "scores": {"detection": figures}})
+    text = console.export_text()
+    assert "detection: n = 6 of 10 latents (dead 1, too few examples 3)" in text

@@ -111,6 +111,35 @@ def test_saelens_batchtopk_training_checkpoint_is_what_it_saves_for_inference(
 
 
 @pytest.mark.parametrize(
+    "name",
+    ["standard", "topk", "abstopk", "jumprelu", "gated", "batchtopk", "matryoshka_batchtopk"],
+)
+def test_saelens_checkpoint_made_in_training_is_what_it_folds_at_the_end(
+    name: str, tmp_path: Path
+) -> None:
+    registry = pytest.importorskip("sae_lens.registry")
+    sae_lens = pytest.importorskip("sae_lens")
+    scaling = pytest.importorskip("sae_lens.training.activation_scaler")
+    trained, config = registry.get_sae_training_class(name)
+    more: dict[str, Any] = {"k": K} if name.endswith("topk") else {}
+    more |= {"matryoshka_widths": [8, M]} if name.startswith("matryoshka") else {}
+    kind = "expected_average_only_in"
+    sae = trained(config(d_in=D, d_sae=M, normalize_activations=kind, **more))
+    _randomise(sae)
+    if "batchtopk" in name:
+        sae.topk_threshold = torch.tensor(0.4, dtype=torch.double)
+    sae.save_model(tmp_path / "training")
+    scaling.ActivationScaler(0.3).save(str(tmp_path / "training" / "activation_scaler.json"))
+    sae.fold_activation_norm_scaling_factor(0.3)
+    sae.save_inference_model(tmp_path / "inference")
+    inference = sae_lens.SAE.load_from_disk(tmp_path / "inference")
+    acts = inference.encode(X)
+    acts = acts.to_dense() if acts.is_sparse else acts
+    for folder in ("training", "inference"):
+        _compare(tmp_path / folder, acts, inference(X))
+
+
+@pytest.mark.parametrize(
     "options",
     [
         {"activation": "topk"},

@@ -14,16 +14,17 @@ from torch import Tensor
 
 from autointerp.latents import AutointerpError
 from autointerp.subject import coders
-from autointerp.subject.coders import (
+from autointerp.subject.activation_functions import (
     Activation,
-    CoderInfo,
     Gated,
     GroupMax,
-    SparseCoder,
+    SparseActivations,
     Threshold,
     TopK,
+    largest,
     relu,
 )
+from autointerp.subject.coders import CoderInfo, SparseCoder
 
 D_IN, D_SAE = 6, 12
 
@@ -244,3 +245,32 @@ def test_a_wrong_width_is_one_line_that_names_the_hook() -> None:
     with pytest.raises(AutointerpError, match=r"my/coder reads 6 .* layers\.1\.output has 7") as e:
         coder.check_width(7, "layers.1.output")
     assert "\n" not in str(e.value)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 600), st.integers(1, 40), st.integers(0, 2**20), st.booleans())
+def test_the_largest_are_those_of_a_full_sort(width: int, k: int, seed: int, ties: bool) -> None:
+    k = min(k, width)
+    pre = _random(4, width * 4, seed=seed)
+    pre = pre.round() if ties else pre
+    values, columns = largest(pre, k)
+    assert torch.equal(pre.gather(1, columns), values)
+    assert all(len(set(row)) == k for row in columns.tolist())
+    expected = pre.sort(dim=-1, descending=True).values[:, :k]
+    assert torch.equal(values.sort(dim=-1, descending=True).values, expected)
+
+
+@pytest.mark.parametrize("normalisation", ["none", "layer_norm", "constant_norm"])
+@pytest.mark.parametrize("center", [False, True])
+def test_sparse_activations_decode_to_the_dense_reconstruction(
+    normalisation: coders.Normalisation, center: bool
+) -> None:
+    coder = _coder(TopK(3), normalisation=normalisation, center=center)
+    x = _random(17, D_IN, seed=11)
+    x[4] = 0
+    acts = coder.encode_sparse(x)
+    keep = (acts.rows != 2) & (acts.rows != 16)  # tokens where nothing is active
+    acts = SparseActivations(*(column[keep] for column in acts))
+    dense = coder.encode(x)
+    dense[[2, 16]] = 0
+    torch.testing.assert_close(coder.decode_sparse(acts, x), coder.decode(dense, x))

@@ -7,7 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3Config,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
+)
 
 from autointerp.latents import AutointerpError
 from autointerp.subject.model import HookPoint, Subject, load_subject
@@ -113,6 +119,32 @@ def test_layer_one_is_never_layer_ten(subject: Subject) -> None:
     assert deep.hook_point("h.10").module == "transformer.h.10"
     assert deep.width(deep.hook_point("h.1.mlp.c_fc")) == 64
     assert deep.width(deep.hook_point("h.1.attn")) == 16  # a module that returns a tuple
+
+
+@pytest.fixture(scope="module")
+def seeing(subject: Subject) -> Subject:
+    """A random Gemma 3 that reads images too, as the causal language model that it is."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2}
+    text = {"vocab_size": len(subject.tokenizer), "num_key_value_heads": 1, "head_dim": 8}
+    image = {"image_size": 28, "patch_size": 14}
+    config = Gemma3Config(
+        text_config=sizes | text | {"num_attention_heads": 2},
+        vision_config=sizes | image | {"num_attention_heads": 2},
+    )
+    model = AutoModelForCausalLM.from_config(config).eval()
+    return Subject(model, subject.tokenizer, name="gemma-3", context_length=16)
+
+
+@pytest.mark.parametrize("name", ["layers.1", "model.layers.1", "model.language_model.layers.1"])
+def test_a_language_model_inside_another_keeps_its_modules_names(
+    seeing: Subject, name: str
+) -> None:
+    hook = seeing.hook_point(name)
+    assert hook.module == "model.language_model.layers.1"
+    (batch,) = seeing.activations([[5, 6, 7]], [hook])
+    assert batch.states[hook].shape == (1, 3, 16)
+    assert seeing.hook_point("encoder.layers.1").module == "model.vision_tower.encoder.layers.1"
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from autointerp.latents import AutointerpError, LatentId
+from autointerp.subject.activation_functions import TopK
 from autointerp.subject.checkpoints import load_coder
-from autointerp.subject.coders import SparseCoder, TopK
+from autointerp.subject.coders import SparseCoder
 from autointerp.subject.model import DEMO, HookPoint, Subject, load_subject
 from autointerp.subject.probing import Measurement, ProbeError, ProbeQueue
 

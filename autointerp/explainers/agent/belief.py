@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from typing import Literal
 
 from scipy.special import betaincc
-from scipy.stats import binom
 
 from autointerp.explainers.agent.roles import Prediction, Reading, Verdict
 
@@ -24,7 +22,6 @@ CONFIRMED_RATE, CONFIRMED_BELIEF = 0.6, 0.9
 WEAK_RATE, WEAK_BELIEF = 0.7, 0.1
 REFUTED_RATE, REFUTED_BELIEF = 0.5, 0.05
 LEAST_PROBES, LEAST_FAMILIES, LEAST_PAIRS = 6, 4, 3
-LOOKS = (6, 10, 14, 18)  # probes a side at which the operating characteristics look
 
 
 @dataclass(frozen=True)
@@ -137,43 +134,3 @@ class Belief:
             abs(self.hits.mean - before.hits.mean),
             abs(self.rejections.mean - before.rejections.mean),
         )
-
-
-@dataclass(frozen=True)
-class Characteristics:
-    """How testing ends for a hypothesis whose true rates are known."""
-
-    confirmed: float  # probability
-    rejected: float  # probability of ending weak or refuted
-    probes: float  # expected number, both sides together
-
-
-def operating_characteristics(hit_rate: float, rejection_rate: float) -> Characteristics:
-    """Exact, by dynamic programming over both counts; one probe a family, looks at ``LOOKS``."""
-    states: dict[tuple[int, int], float] = {(0, 0): 1.0}
-    confirmed = rejected = probes = 0.0
-    for before, n in pairwise((0, *LOOKS)):
-        probes += 2 * (n - before) * sum(states.values())
-        states = _advanced(states, n - before, hit_rate, rejection_rate)
-        verdicts = {state: _verdict(*state, n) for state in states}
-        confirmed += sum(states[s] for s, verdict in verdicts.items() if verdict == "confirmed")
-        rejected += sum(states[s] for s, v in verdicts.items() if v in ("weak", "refuted"))
-        states = {s: mass for s, mass in states.items() if verdicts[s] == "open"}
-    return Characteristics(confirmed, rejected, probes)
-
-
-def _verdict(hits: int, rejections: int, n: int) -> Verdict:
-    return Belief(Rate(hits, n, n), Rate(rejections, n, n), pairs=n).verdict
-
-
-def _advanced(
-    states: dict[tuple[int, int], float], more: int, hit_rate: float, rejection_rate: float
-) -> dict[tuple[int, int], float]:
-    hits = [float(binom.pmf(k, more, hit_rate)) for k in range(more + 1)]
-    rejections = [float(binom.pmf(k, more, rejection_rate)) for k in range(more + 1)]
-    after: dict[tuple[int, int], float] = {}
-    for (h, r), mass in states.items():
-        for i, p in enumerate(hits):
-            for j, q in enumerate(rejections):
-                after[h + i, r + j] = after.get((h + i, r + j), 0.0) + mass * p * q
-    return after

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from autointerp.explainers.agent.reading import Trials
+from autointerp.explainers.candidates import CONTEXT_CLASSES
 from autointerp.patterns import (
     CLASSES,
     MAX_WORDS,
@@ -28,7 +29,6 @@ STEPS = 3
 CONTEXTS = 8  # tokens tried for each kind of condition
 SET_SIZES = (1, 2, 4, 8)
 _REACH: dict[Kind, int] = {"after": 1, "two tokens after": 2, "somewhere after": 0}
-_CONTEXT_CLASSES = ("identifiers", "numbers", "capitalised words", "punctuation", "newlines")
 
 Direction = Literal["narrow", "broaden"]
 
@@ -96,7 +96,7 @@ def _narrower(clause: Clause, trials: Trials) -> Iterator[Clause]:
         wanted, unwanted = _contexts(clause, trials, kind)
         yield from (_with(clause, kind, chosen) for chosen in _sets(wanted))
         yield from (_without(clause, kind, chosen) for chosen in _sets(unwanted))
-    for name in _CONTEXT_CLASSES:
+    for name in CONTEXT_CLASSES:
         yield _with(clause, "after", (Class(name),))
     for place in (Condition("at the start of a line"), Condition("inside a word")):
         yield replace(clause, conditions=(*clause.conditions, place))

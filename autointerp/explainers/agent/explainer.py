@@ -150,13 +150,14 @@ class AgentExplainer:
         )
         if not (open_to_rivals and self.rivals and chooser.possible):
             return ours
-        candidates = {name: await r.explain(evidence, selection) for name, r in self.rivals.items()}
-        candidates = {name: e for name, e in candidates.items() if e.status == "explained"}
+        offered = {name: await r.explain(evidence, selection) for name, r in self.rivals.items()}
+        candidates = {name: e for name, e in offered.items() if e.status == "explained"}
+        without = {name: e.reason for name, e in offered.items() if e.status != "explained"}
+        ours = replace(ours, details={**ours.details, "rivals_without_text": without})
         if ours.status == "explained":
             candidates = {self.name: ours, **candidates}
         if not candidates:
             return ours
         best, values = await chooser.best(candidates)
-        details = {**ours.details, "select": values, "chosen": best}
         chosen = ours if best == self.name else replaced(ours, candidates[best], best)
-        return replace(chosen, details=details)
+        return replace(chosen, details={**chosen.details, "select": values, "chosen": best})

@@ -219,7 +219,7 @@ class Agent:
         held_back = self.exemplars.held_back
         if not self.ledger.at("settled") or not held_back:
             return []
-        uncovered = await self._uncovered()
+        uncovered = await self.desk.in_time(self._uncovered())
         asked = len(held_back) - len(self._shown)
         found = window_gap(self.exemplars, [held_back[i] for i in uncovered], asked)
         self._shown |= {i for gap in found for i in uncovered[: len(gap.excerpts)]}

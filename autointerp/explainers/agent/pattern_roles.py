@@ -62,7 +62,7 @@ class PatternRoles:
     async def propose(self, table: EvidenceTable) -> list[Hypothesis]:
         """The learned pattern's clauses, those that match in most windows first."""
         nothing = LabelledSet(table.latent, "select", [], {}, None, 0)
-        pattern, _ = self.learner.learn(self.evidence, nothing)
+        pattern = self.learner.learn(self.evidence, nothing).pattern
         trials = self._trials(())
         ranked = sorted(
             pattern.clauses, key=lambda c: -int(trials.hits(Pattern((c,)))[trials.positive].sum())

@@ -175,8 +175,12 @@ def _right(item: Item, verdict: object) -> bool:
 
 
 def replaced(ours: Explanation, other: Explanation, by: str) -> Explanation:
-    """Another explainer's text, published in place of ours with all that was measured."""
+    """Another explainer's text, published in place of ours with all that was measured.
+
+    Label, weights and exclusions are of the text that is published.
+    """
     confirmed = ours.status == "explained"
+    label = other.details.get("label") or _label(other.components or [other.text])
     return replace(
         ours,
         text=other.text,
@@ -184,4 +188,5 @@ def replaced(ours: Explanation, other: Explanation, by: str) -> Explanation:
         confidence=other.confidence,
         status="explained",
         reason=None if confirmed else f"{ours.reason}; the text is the {by} explainer's",
+        details={**ours.details, "label": label, "weights": [], "exclusions": []},
     )

@@ -18,12 +18,13 @@ from autointerp.patterns import (
     Lexicon,
     Mask,
     Pattern,
-    Token,
     Windows,
 )
+from autointerp.patterns.kept import Kept
 
 Ids = NDArray[np.int32]
 RANDOM_ROWS = 200
+TEXT_BYTES = 2**22  # of ids kept of texts: one reader serves a run
 # What windows and probes weigh on each side; a side whose part is missing shares its weight.
 _WEIGHTS = {"window": 0.6, "probe": 0.4, "random": 0.35, "token": 0.25, "missed": 0.4}
 
@@ -34,13 +35,11 @@ class Reader:
     def __init__(self, lexicon: Lexicon, encode: Encode) -> None:
         self.lexicon = lexicon
         self._encode = encode
-        self._ids: dict[str, Ids] = {}
+        self._ids: Kept[str, Ids] = Kept(TEXT_BYTES)
 
     def ids(self, text: str) -> Ids:
         """Token ids of a text."""
-        if text not in self._ids:
-            self._ids[text] = np.asarray(self._encode(text), np.int32)
-        return self._ids[text]
+        return self._ids.get(text, lambda: np.asarray(self._encode(text), np.int32))
 
     def holds(self, pattern: Pattern, texts: Sequence[str]) -> list[bool]:
         """Whether the pattern matches anywhere in each text."""
@@ -79,7 +78,31 @@ def background_row(background: Background, row: int) -> Ids:
 
 
 def _windows(lexicon: Lexicon, rows: Ids) -> Windows:
-    return Windows(lexicon, rows, np.zeros((len(rows), 0), np.int32))
+    return Windows(lexicon, rows, _nothing_before(rows))
+
+
+def _nothing_before(rows: Ids) -> Ids:
+    return np.zeros((len(rows), 0), np.int32)
+
+
+class _Remembered(Windows):
+    """Windows that keep what they found, for many patterns that differ little."""
+
+    def __init__(self, lexicon: Lexicon, token_ids: Ids, left_ids: Ids) -> None:
+        super().__init__(lexicon, token_ids, left_ids)
+        self._atoms: dict[Atom, Mask] = {}
+        self._conditions: dict[Condition, Mask] = {}
+
+    def atoms(self, atoms: Sequence[Atom]) -> Mask:
+        for atom in atoms:
+            if atom not in self._atoms:
+                self._atoms[atom] = super().atoms([atom])
+        return np.asarray(np.logical_or.reduce([self._atoms[atom] for atom in atoms]))
+
+    def condition(self, condition: Condition) -> Mask:
+        if condition not in self._conditions:
+            self._conditions[condition] = super().condition(condition)
+        return self._conditions[condition]
 
 
 class Trials:
@@ -105,13 +128,11 @@ class Trials:
         parts = ["window"] * len(active) + ["token"] * len(matched) + ["random"] * len(quiet)
         parts += ["probe" if probe.reading == "on" else "missed" for probe in clear]
         ids = padded(rows)
-        self.windows = _windows(reader.lexicon, ids)
+        self.windows = _Remembered(reader.lexicon, ids, _nothing_before(ids))
         self.counted: Mask = np.arange(ids.shape[1]) >= ids.shape[1] - np.array(shown)[:, None]
         self.weights = _weights(parts)
         self.positive: Mask = self.weights > 0
-        self._atoms: dict[Atom, Mask] = {}
-        self._conditions: dict[Condition, Mask] = {}
-        self._clauses: dict[Clause, Mask] = {}
+        self._hits: dict[Clause, Mask] = {}
 
     def without(self, pattern: Pattern) -> Trials:
         """The same texts, of which those on that the pattern explains count no more."""
@@ -125,42 +146,14 @@ class Trials:
         """[n] which texts the pattern matches in."""
         found = np.zeros(len(self.weights), bool)
         for clause in pattern.clauses:
-            if clause not in self._clauses:
-                self._clauses[clause] = np.asarray(self.places(clause).any(axis=1))
-            np.logical_or(found, self._clauses[clause], out=found)
+            if clause not in self._hits:
+                self._hits[clause] = np.asarray(self.places(clause).any(axis=1))
+            found |= self._hits[clause]
         return found
 
     def places(self, clause: Clause) -> Mask:
         """[n, longest] where the clause matches in what counts."""
-        found = np.logical_and(self.counted, self._either(clause.match))
-        for condition in clause.conditions:
-            np.logical_and(found, self._condition(condition), out=found)
-        for condition in clause.exceptions:
-            np.logical_and(found, ~self._condition(condition), out=found)
-        return found
-
-    def _condition(self, condition: Condition) -> Mask:
-        if condition not in self._conditions:
-            windows, atoms = self.windows, condition.atoms
-            self._conditions[condition] = (
-                windows.standing(condition.kind, self._either(atoms))
-                if atoms
-                else windows.condition(condition)
-            )
-        return self._conditions[condition]
-
-    def _either(self, atoms: Sequence[Atom]) -> Mask:
-        for atom in atoms:
-            if atom not in self._atoms:
-                self._atoms[atom] = self._atom(atom)
-        return np.asarray(np.logical_or.reduce([self._atoms[atom] for atom in atoms]))
-
-    def _atom(self, atom: Atom) -> Mask:
-        ids = self.windows.ids
-        if not isinstance(atom, Token):
-            return self.windows.atoms([atom])
-        tokens = self.windows.lexicon.ids(atom.text)
-        return np.asarray(ids == tokens[0] if len(tokens) == 1 else np.isin(ids, tokens))
+        return np.asarray(self.counted & self.windows.clause(clause))
 
     def value(self, pattern: Pattern) -> float:
         """Weighted balanced accuracy."""

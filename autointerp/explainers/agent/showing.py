@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autointerp.explainers.agent.roles import EvidenceTable, Excerpt, MeasuredProbe, Misprediction
+from autointerp.judges.windows import separator
 
 MOST_TOKENS = 64  # shown of an excerpt, around its peak
 BEFORE_PEAK = 44
@@ -28,7 +29,8 @@ def marked(excerpt: Excerpt) -> str:
 
 def _pieces(excerpt: Excerpt) -> Iterator[str]:
     """Each token as shown, with the blanks that stand before it."""
-    gap = "" if "".join(excerpt.tokens) == excerpt.text else " "
+    # The pieces of a single word bring no blanks either: only the text tells that none are missing.
+    gap = "" if "".join(excerpt.tokens) == excerpt.text else separator(excerpt.tokens)
     for place, (token, level) in enumerate(zip(excerpt.tokens, excerpt.levels, strict=True)):
         blanks = gap if place else ""
         text = token.translate(_SIGNS)

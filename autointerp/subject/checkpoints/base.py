@@ -31,6 +31,7 @@ from torch import Tensor
 from autointerp.latents import AutointerpError
 from autointerp.registry import Registry
 from autointerp.subject.coders import CoderInfo, SparseCoder
+from autointerp.subject.reasons import first_line
 
 
 @dataclass(frozen=True)
@@ -177,9 +178,9 @@ def load_torch(path: Path) -> Mapping[str, Any]:
     try:
         value = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except (UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise AutointerpError(
-            f"{path} cannot be loaded as plain tensors: {reason}; save its state_dict alone"
+            f"{path} cannot be loaded as plain tensors: {first_line(error)}; save its state_dict"
+            " alone"
         ) from error
     if not isinstance(value, Mapping):
         raise AutointerpError(f"{path} must hold a dictionary of tensors")
@@ -207,7 +208,8 @@ def info(files: Files, layout: str, weights: Path, **known: Any) -> CoderInfo:
 
 def positive_int(value: Any, what: str) -> int:
     """A count from a configuration file."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not float(value).is_integer():
         raise AutointerpError(f"{what} must be a whole number, not {value!r}")
     if value < 1:
         raise AutointerpError(f"{what} must be at least 1, not {value!r}")

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from autointerp.latents import AutointerpError
+from autointerp.subject.activation_functions import Threshold, relu
 from autointerp.subject.checkpoints.base import (
     Files,
     Reader,
@@ -16,7 +17,7 @@ from autointerp.subject.checkpoints.base import (
     load_safetensors,
 )
 from autointerp.subject.checkpoints.hooks import module_path
-from autointerp.subject.coders import SparseCoder, Threshold, relu
+from autointerp.subject.coders import SparseCoder
 
 _LAYER = "layer_*.safetensors"
 _THRESHOLD = "activation_function.threshold"

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from autointerp.latents import AutointerpError
+from autointerp.subject.activation_functions import Activation, Gated, Threshold, TopK, relu
 from autointerp.subject.checkpoints.base import (
     Files,
     Reader,
@@ -19,7 +20,7 @@ from autointerp.subject.checkpoints.base import (
     selection_size,
 )
 from autointerp.subject.checkpoints.hooks import family_of
-from autointerp.subject.coders import Activation, Gated, SparseCoder, Threshold, TopK, relu
+from autointerp.subject.coders import SparseCoder
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ by the path alone (``gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71``). 
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from autointerp.latents import AutointerpError
+from autointerp.subject.activation_functions import Threshold
 from autointerp.subject.checkpoints.base import (
     Files,
     Reader,
@@ -23,7 +25,7 @@ from autointerp.subject.checkpoints.base import (
     info,
     load_safetensors,
 )
-from autointerp.subject.coders import SparseCoder, Threshold
+from autointerp.subject.coders import SparseCoder
 
 
 @checkpoints.register("gemma_scope")
@@ -37,10 +39,11 @@ class GemmaScope(Reader):
         path = files.one("params.npz")
         weights = _load_npz(path)
         W_enc, W_dec, b_enc, b_dec, threshold = _jump_relu(weights)
-        embedding = files.search(r"^embedding$") is not None
+        layer = files.search(r"^layer_(\d+)$")
+        embedding = layer is None and files.search(r"^embedding$") is not None
         l0 = files.search(r"^average_l0_(\d+)$")
-        release = files.search(r"gemma-scope-([^/]+?)-(res|mlp|att|transcoders)$")
-        hook = "model.layers.0.input" if embedding else _place(files, release and release[2])
+        release = files.search(r"gemma-scope-([^/]+?)(?:-pt)?-(res|mlp|att|transcoders)$")
+        hook = "model.layers.0.input" if embedding else _place(layer, release and release[2])
         return SparseCoder.assemble(
             W_enc,
             W_dec,
@@ -86,9 +89,8 @@ def _jump_relu(weights: Weights) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor
     return W_enc, W_dec, b_enc, b_dec, weights.scalar_or("threshold", d_sae)
 
 
-def _place(files: Files, site: str | None) -> str | None:
+def _place(layer: re.Match[str] | None, site: str | None) -> str | None:
     """The hook point of the first release. Its transcoders read what no module emits."""
-    layer = files.search(r"^layer_(\d+)$")
     below = {
         "res": "output",
         "mlp": "post_feedforward_layernorm.output",

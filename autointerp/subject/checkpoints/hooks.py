@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Family:
-    """Where a family of models keeps its parts. Paths are below the block unless absolute."""
+    """Where a family of models keeps its parts: ``block`` by full path, all else below it."""
 
     block: str
     mlp: str = "mlp"
@@ -21,6 +21,7 @@ class Family:
     resid_mid: str | None = "post_attention_layernorm"  # its input is the residual
     attention_out: str | None = None  # where a norm follows the attention
     mlp_out: str | None = None
+    layer_norm: bool = False  # its norms subtract the mean, so that the residual's is of no matter
 
 
 _LLAMA = Family("model.layers")
@@ -30,8 +31,8 @@ _GEMMA = Family(
     attention_out="post_attention_layernorm",
     mlp_out="post_feedforward_layernorm",
 )
-_GPT2 = Family("transformer.h", "mlp", "attn", "attn.c_proj", "ln_2")
-_NEOX = Family("gpt_neox.layers", "mlp", "attention", "attention.dense", None)
+_GPT2 = Family("transformer.h", "mlp", "attn", "attn.c_proj", "ln_2", layer_norm=True)
+_NEOX = Family("gpt_neox.layers", "mlp", "attention", "attention.dense", None, layer_norm=True)
 
 _INPUT_SITES = ("hook_resid_pre", "hook_resid_mid", "hook_mlp_in", "hook_in", "hook_z")
 
@@ -44,8 +45,9 @@ FAMILIES: tuple[tuple[str, Family], ...] = (
     ("meta-llama", _LLAMA),
     ("tinyllama", _LLAMA),
     ("mistral", _LLAMA),
-    ("gemma-2", _GEMMA),
-    ("gemma-3", _GEMMA),
+    ("gemma-2-", _GEMMA),
+    ("gemma-3-", _GEMMA),
+    ("gemma-", _LLAMA),  # the first generation has no norms after its parts
     ("pythia", _NEOX),
     ("llama", _LLAMA),
     ("qwen", _LLAMA),
@@ -73,7 +75,8 @@ def module_path(hook: str | None, model_name: str | None) -> str | None:
     attention_out = family.attention_out or family.attention
     below = {
         "hook_resid_mid": family.resid_mid and f"{family.resid_mid}.input",
-        "hook_mlp_in": f"{family.mlp}.input",
+        # the residual before the MLP's norm, of a parallel block the one that enters it
+        "hook_mlp_in": f"{family.resid_mid}.input" if family.resid_mid else "input",
         "mlp.hook_in": f"{family.mlp}.input",
         "hook_mlp_out": f"{family.mlp_out or family.mlp}.output",
         "mlp.hook_out": f"{family.mlp}.output",

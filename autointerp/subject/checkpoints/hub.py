@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from autointerp.latents import AutointerpError
+from autointerp.subject.reasons import first_line
 
 #: Beside a coder's own folder, these describe it.
 _CONFIGS = ("config.yaml", "config.json", "cfg.json", "hyperparams.json")
@@ -50,10 +51,9 @@ def download(path: str, revision: str | None) -> Download:
             files = wanted([s.rfilename for s in about.siblings or []], place)
             folder = hub.snapshot_download(repository, revision=about.sha, allow_patterns=files)
     except refused as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise AutointerpError(
             f"there is no file or folder {path}, and it cannot be fetched from the Hugging Face "
-            f"hub: {reason}"
+            f"hub: {first_line(error)}"
         ) from error
     found = Path(folder) / place
     if not found.exists():

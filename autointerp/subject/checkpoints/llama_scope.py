@@ -4,11 +4,13 @@ The coders were trained on activations scaled to the norm √d on average, and d
 scaled pre-activation. The scale is folded into the weights, and pre-activations stay in scaled
 units, so the threshold stays as it is written. Where ``sparsity_include_decoder_norm`` is set,
 a latent is active if pre-activation × decoder norm exceeds the threshold, and the activation
-itself is not multiplied.
+itself is not multiplied. Where the scale is already in the weights, ``norm_activation`` is
+``inference``.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor
 
 from autointerp.latents import AutointerpError
+from autointerp.subject.activation_functions import Threshold, relu
 from autointerp.subject.checkpoints.base import (
     Files,
     Reader,
@@ -25,7 +28,7 @@ from autointerp.subject.checkpoints.base import (
     load_safetensors,
 )
 from autointerp.subject.checkpoints.hooks import module_path
-from autointerp.subject.coders import SparseCoder, Threshold, relu
+from autointerp.subject.coders import SparseCoder
 
 _MODEL = "meta-llama/Llama-3.1-8B"
 _R1_WEIGHTS = "sae_weights.safetensors"
@@ -53,8 +56,6 @@ class LlamaScope(Reader):
         threshold = None
         if activation == "jumprelu":
             threshold = torch.tensor(_number(config, "jump_relu_threshold", files))
-            if config.get("sparsity_include_decoder_norm"):
-                threshold = threshold / weights.get("decoder.weight", None, None).norm(dim=0)
         return _assemble(files, "llama_scope", config, path, weights, threshold)
 
 
@@ -95,24 +96,28 @@ def _assemble(
     weights: Weights,
     threshold: Tensor | None,
 ) -> SparseCoder:
+    if config.get("use_glu_encoder"):
+        raise AutointerpError(f"{files}: a gated linear encoder (use_glu_encoder) is not supported")
     encoder = weights.get("encoder.weight", None, config.get("d_model"))
     d_sae, d_in = encoder.shape
     decoder = weights.get("decoder.weight", None, d_sae)
+    if threshold is not None and config.get("sparsity_include_decoder_norm"):
+        threshold = threshold / decoder.norm(dim=0)
     hook, out = config.get("hook_point_in"), config.get("hook_point_out")
     model = config.get("model_name") or _MODEL
     l0 = config.get("top_k")
-    scale_in = d_in**0.5 / _average_norm("in", config, weights, files)
+    scale_in = _scale("in", d_in, config, weights, files)
     transcoder = out is not None and out != hook
     scale_out = scale_in
     if transcoder:
-        scale_out = decoder.shape[0] ** 0.5 / _average_norm("out", config, weights, files)
+        scale_out = _scale("out", decoder.shape[0], config, weights, files)
     return SparseCoder.assemble(
         W_enc=encoder.T,
         W_dec=decoder.T,
         b_enc=weights.get("encoder.bias", d_sae),
         b_dec=weights.get("decoder.bias", decoder.shape[0]),
         activation=relu() if threshold is None else Threshold(threshold),
-        subtract_b_dec=False,
+        subtract_b_dec=bool(config.get("apply_decoder_bias_to_pre_encoder")),
         scale_in=scale_in,
         scale_out=scale_out,
         info=info(
@@ -129,11 +134,27 @@ def _assemble(
     )
 
 
+def _scale(side: str, width: int, config: dict[str, Any], weights: Weights, files: Files) -> float:
+    """What activations at the ``in`` or ``out`` side are multiplied by."""
+    kind = config.get("norm_activation", "dataset-wise")
+    if kind == "inference":
+        return 1.0
+    if kind != "dataset-wise":
+        raise AutointerpError(
+            f"{files}: unknown norm_activation {kind!r} (known: dataset-wise, inference)"
+        )
+    return math.sqrt(width) / _average_norm(side, config, weights, files)
+
+
 def _average_norm(side: str, config: dict[str, Any], weights: Weights, files: Files) -> float:
-    """The data set's mean activation norm, from the configuration or beside the weights."""
+    """The data set's mean activation norm, from the configuration or beside the weights.
+
+    Beside the weights it is named after the hook point, or after the side.
+    """
     key = f"dataset_average_activation_norm.{side}"
-    if key in weights:
-        return float(weights.scalar_or(key, 1).reshape(()))
+    for name in (key, f"dataset_average_activation_norm.{config.get(f'hook_point_{side}')}"):
+        if name in weights:
+            return float(weights.scalar_or(name, 1))
     norms = config.get("dataset_average_activation_norm")
     if not isinstance(norms, dict) or not norms.get(side):
         raise AutointerpError(

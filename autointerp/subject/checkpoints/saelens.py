@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from autointerp.latents import AutointerpError
+from autointerp.subject.activation_functions import Activation, Gated, Threshold, TopK, relu
 from autointerp.subject.checkpoints.base import (
     Files,
     Reader,
@@ -18,17 +19,8 @@ from autointerp.subject.checkpoints.base import (
     positive_int,
     selection_size,
 )
-from autointerp.subject.checkpoints.hooks import place
-from autointerp.subject.coders import (
-    Activation,
-    CoderInfo,
-    Gated,
-    Normalisation,
-    SparseCoder,
-    Threshold,
-    TopK,
-    relu,
-)
+from autointerp.subject.checkpoints.hooks import family_of, place
+from autointerp.subject.coders import CoderInfo, Normalisation, SparseCoder
 
 _WEIGHTS = "sae_weights.safetensors"
 _BATCH_TOPK = ("batchtopk", "matryoshka_batchtopk")
@@ -38,12 +30,28 @@ _REFUSED = {
     "temporal": "its latents depend on the tokens before, so they cannot be told token by token",
     "matching_pursuit": "it encodes by an iterative search, which is not supported",
 }
+_CENTRED = {"model_from_pretrained_kwargs": {"center_writing_weights": True}}
 _NORMALISATIONS: dict[str, Normalisation] = {
     "none": "none",
     "expected_average_only_in": "none",  # folded into the weights
     "layer_norm": "layer_norm",
     "constant_norm_rescale": "constant_norm",
 }
+#: What SAELens's list of releases adds to the configurations in early repositories.
+_RELEASES: dict[str, dict[str, Any]] = {
+    "GPT2-Small-SAEs-Reformatted": _CENTRED,
+    "GPT2-Small-Feature-Splitting-Experiment-Layer-8": _CENTRED,
+    "gpt2-small-mlp-out-saes": _CENTRED,
+    "Mistral-7B-Residual-Stream-SAEs": {"normalize_activations": "constant_norm_rescale"},
+}
+#: Where TransformerLens shows what the model writes to the residual, or their sum.
+_WRITTEN = (
+    "hook_resid_pre",
+    "hook_resid_mid",
+    "hook_resid_post",
+    "hook_attn_out",
+    "hook_mlp_out",
+)
 
 
 @checkpoints.register("saelens")
@@ -54,7 +62,7 @@ class SaeLens(Reader):
 
     @classmethod
     def read(cls, files: Files) -> SparseCoder:
-        config = _modern(files.json("cfg.json"))
+        config = _modern(files.json("cfg.json") | _known_of_release(files))
         architecture = str(config["architecture"])
         if architecture in _REFUSED:
             raise AutointerpError(f"{files}: {architecture} coder: {_REFUSED[architecture]}")
@@ -63,7 +71,7 @@ class SaeLens(Reader):
         d_in = _width(config, "d_in", files)
         d_sae = _width(config, "d_sae", files)
         d_out = positive_int(config.get("d_out", d_in), f"{files}: d_out in cfg.json")
-        scale = _scale(config, files)
+        scale = _data_set_scale(config, files)
         rescale = architecture in _RESCALED and bool(config.get("rescale_acts_by_decoder_norm"))
         activation, b_enc = _activation(architecture, config, weights, d_sae, files)
         if rescale and isinstance(activation, Threshold):
@@ -85,6 +93,12 @@ class SaeLens(Reader):
             center=_is_centered(config),
             info=_info(files, config, architecture, path, activation),
         )
+
+
+def _known_of_release(files: Files) -> dict[str, Any]:
+    """By the repository's name, as written or as the hub's cache writes it."""
+    release = files.search(rf"(?:^|--)({'|'.join(_RELEASES)})$")
+    return _RELEASES[release[1]] if release else {}
 
 
 def _modern(config: dict[str, Any]) -> dict[str, Any]:
@@ -155,12 +169,17 @@ def _normalisation(config: dict[str, Any], files: Files) -> Normalisation:
     return _NORMALISATIONS[name]
 
 
-def _scale(config: dict[str, Any], files: Files) -> float:
-    """The data set's scale, which ``expected_average_only_in`` needs and weights do not hold."""
+def _data_set_scale(config: dict[str, Any], files: Files) -> float:
+    """The data set's scale, which ``expected_average_only_in`` needs and weights do not hold.
+
+    Checkpoints made in training have it beside them; others have had it folded.
+    """
     if config.get("normalize_activations") != "expected_average_only_in":
         return 1.0
     metadata = config.get("metadata") or {}
     factor = config.get("norm_scaling_factor", metadata.get("norm_scaling_factor"))
+    if factor is None:
+        factor = files.json("activation_scaler.json").get("scaling_factor")
     if not isinstance(factor, int | float) or not factor > 0:
         raise AutointerpError(
             f"{files}: normalised by the data set's average norm, which is not in the checkpoint; "
@@ -170,11 +189,19 @@ def _scale(config: dict[str, Any], files: Files) -> float:
 
 
 def _is_centered(config: dict[str, Any]) -> bool:
-    """Trained on a model whose writing weights were centred: every residual has mean zero."""
+    """Trained where writing weights were centred, so that what is written has mean zero.
+
+    TransformerLens centres only models whose norms subtract the mean.
+    """
     metadata = config.get("metadata") or {}
     kwargs = metadata.get("model_from_pretrained_kwargs") or {}
-    residual = "resid" in str(metadata.get("hook_name")).split(".")[-1].split("_")
-    return bool(kwargs.get("center_writing_weights")) and residual
+    family = family_of(metadata.get("model_name"))
+    written = str(metadata.get("hook_name")).split(".")[-1] in _WRITTEN
+    return (
+        bool(kwargs.get("center_writing_weights"))
+        and written
+        and (family is None or family.layer_norm)
+    )
 
 
 def _info(
@@ -185,7 +212,7 @@ def _info(
     hook = metadata.get("hook_name")
     out = metadata.get("hook_name_out") if architecture in _TRANSCODERS else None
     out_path = metadata.get("hf_hook_name_out") if architecture in _TRANSCODERS else None
-    l0 = activation.k if isinstance(activation, TopK) else config.get("k")
+    l0 = activation.k if isinstance(activation, TopK) else metadata.get("l0", config.get("k"))
     return info(
         files,
         "saelens",

@@ -1,7 +1,8 @@
 """EleutherAI sparsify: ``<hook point>/cfg.json`` and ``sae.safetensors``.
 
 The rectifier comes before the selection, which selects the same. ``b_dec`` is subtracted unless
-the coder is a transcoder. The folder's name is the module's path.
+the coder is a transcoder. The folder's name is the module's path. Coders from before version 1
+may be ``signed``: they select by magnitude and rectify nothing.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import re
 
 from autointerp.latents import AutointerpError
+from autointerp.subject.activation_functions import Activation, GroupMax, TopK
 from autointerp.subject.checkpoints.base import (
     Files,
     Reader,
@@ -17,7 +19,7 @@ from autointerp.subject.checkpoints.base import (
     load_safetensors,
     selection_size,
 )
-from autointerp.subject.coders import Activation, GroupMax, SparseCoder, TopK
+from autointerp.subject.coders import SparseCoder
 
 _WEIGHTS = "sae.safetensors"
 
@@ -34,6 +36,7 @@ class Sparsify(Reader):
         path = files.one(_WEIGHTS)
         weights = load_safetensors(path)
         encoder = weights.get("encoder.weight", None, config.get("d_in"))
+        decoder = weights.get("W_dec", len(encoder), None)
         d_sae, d_in = encoder.shape
         transcode = bool(config.get("transcode", False))
         skip = config.get("skip_connection", False)
@@ -42,10 +45,10 @@ class Sparsify(Reader):
         k = selection_size(config.get("k"), f"{files}: k in cfg.json", d_sae)
         return SparseCoder.assemble(
             W_enc=encoder.T,
-            W_dec=weights.get("W_dec", d_sae, None),
+            W_dec=decoder,
             b_enc=weights.get("encoder.bias", d_sae),
-            b_dec=weights.get("b_dec", weights.get("W_dec", d_sae, None).shape[1]),
-            activation=_activation(kind, k, d_sae, files),
+            b_dec=weights.get("b_dec", decoder.shape[1]),
+            activation=_activation(kind, k, d_sae, bool(config.get("signed")), files),
             subtract_b_dec=not transcode,
             W_skip=weights.get("W_skip", None, d_in).T if skip else None,
             info=info(
@@ -61,9 +64,9 @@ class Sparsify(Reader):
         )
 
 
-def _activation(kind: str, k: int, d_sae: int, files: Files) -> Activation:
+def _activation(kind: str, k: int, d_sae: int, signed: bool, files: Files) -> Activation:
     if kind == "topk":
-        return TopK(k)
+        return TopK(k, by="magnitude", rectify=False) if signed else TopK(k)
     if kind != "groupmax":
         raise AutointerpError(f"{files}: unknown activation {kind!r} (known: topk, groupmax)")
     if d_sae % k:

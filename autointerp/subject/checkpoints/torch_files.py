@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from autointerp.latents import AutointerpError
+from autointerp.subject.activation_functions import Activation, TopK, relu
 from autointerp.subject.checkpoints.base import (
     Files,
     Reader,
@@ -20,7 +21,7 @@ from autointerp.subject.checkpoints.base import (
     selection_size,
 )
 from autointerp.subject.checkpoints.hooks import module_path
-from autointerp.subject.coders import Activation, SparseCoder, TopK, relu
+from autointerp.subject.coders import SparseCoder
 
 _TORCH = ("*.pt", "*.pth")
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import beta
+from scipy.stats import beta, binom
 
 from autointerp.explainers.agent.belief import (
     Belief,
     Counted,
     Rate,
-    operating_characteristics,
     outcome,
 )
 
+LOOKS = (6, 10, 14, 18)  # probes a side after which one looks
 PROBES = st.lists(
     st.builds(
         Counted,
@@ -65,6 +67,42 @@ def test_variety_is_needed() -> None:
     assert Belief.of([*few, *six]).verdict == "open"
 
 
+@dataclass(frozen=True)
+class Characteristics:
+    """How testing ends for a hypothesis whose true rates are known."""
+
+    confirmed: float  # probability
+    rejected: float  # probability of ending weak or refuted
+    probes: float  # expected number, both sides together
+
+
+def operating_characteristics(hit_rate: float, rejection_rate: float) -> Characteristics:
+    """Exact, by dynamic programming over both counts; one probe a family, looks at ``LOOKS``."""
+    states: dict[tuple[int, int], float] = {(0, 0): 1.0}
+    confirmed = rejected = probes = 0.0
+    for before, n in pairwise((0, *LOOKS)):
+        probes += 2 * (n - before) * sum(states.values())
+        states = _advanced(states, n - before, hit_rate, rejection_rate)
+        verdicts = {state: _belief(state[0], n, state[1], n).verdict for state in states}
+        confirmed += sum(states[s] for s, verdict in verdicts.items() if verdict == "confirmed")
+        rejected += sum(states[s] for s, v in verdicts.items() if v in ("weak", "refuted"))
+        states = {s: mass for s, mass in states.items() if verdicts[s] == "open"}
+    return Characteristics(confirmed, rejected, probes)
+
+
+def _advanced(
+    states: dict[tuple[int, int], float], more: int, hit_rate: float, rejection_rate: float
+) -> dict[tuple[int, int], float]:
+    hits = [float(binom.pmf(k, more, hit_rate)) for k in range(more + 1)]
+    rejections = [float(binom.pmf(k, more, rejection_rate)) for k in range(more + 1)]
+    after: dict[tuple[int, int], float] = {}
+    for (h, r), mass in states.items():
+        for i, p in enumerate(hits):
+            for j, q in enumerate(rejections):
+                after[h + i, r + j] = after.get((h + i, r + j), 0.0) + mass * p * q
+    return after
+
+
 @pytest.mark.parametrize(
     ("rate", "confirmed", "probes"),
     [(0.5, 0.001, 17), (0.7, 0.17, 28), (0.8, 0.59, None), (0.9, 0.96, 22), (0.95, 0.998, 17)],
@@ -80,7 +118,7 @@ def test_operating_characteristics_by_simulation() -> None:
     ends, probes, n = {"confirmed": 0, "weak": 0, "refuted": 0, "open": 0}, 0, 4000
     for _ in range(n):
         hits = rejections = at = 0
-        for look in (6, 10, 14, 18):
+        for look in LOOKS:
             hits += sum(rng.random() < 0.85 for _ in range(look - at))
             rejections += sum(rng.random() < 0.75 for _ in range(look - at))
             at = look

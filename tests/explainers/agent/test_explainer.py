@@ -35,6 +35,7 @@ from autointerp.latents import (
     Evidence,
     Explanation,
     LatentId,
+    Status,
 )
 from autointerp.patterns import Lexicon, Pattern, matches, parse
 from autointerp.registry import explainers
@@ -152,7 +153,11 @@ class _Rival:
         self.text = text
 
     async def explain(self, evidence: Evidence, selection: object) -> Explanation:
-        return Explanation(evidence.latent, self.text, "rival")
+        status: Status = "explained" if self.text else "failed"
+        return Explanation(
+            evidence.latent, self.text, "rival",
+            status=status, reason=None if self.text else "no answer",
+        )  # fmt: skip
 
 
 def test_the_better_text_on_select_is_published_and_the_simpler_of_equals() -> None:
@@ -172,11 +177,15 @@ def test_the_better_text_on_select_is_published_and_the_simpler_of_equals() -> N
         ]
 
     def published(rival: str) -> Explanation:
-        return _explain(truth, Script(lambda t: [narrow], design), rivals={"rival": _Rival(rival)})
+        rivals = {"rival": _Rival(rival), "broken": _Rival("")}
+        return _explain(truth, Script(lambda t: [narrow], design), rivals=rivals)
 
     better = published('"cat"')
     assert (better.text, better.details["chosen"]) == ('"cat"', "rival")
     assert better.details["select"]["rival"] == 1.0
+    assert (better.details["label"], better.details["weights"]) == ('"cat"', [])
+    assert better.components == ()
+    assert better.details["rivals_without_text"] == {"broken": "no answer"}
     worse = published("nothing")
     assert (worse.text, worse.details["chosen"]) == (narrow.text, "agent")
     longer = published(f'{narrow.text} unless after "toad"')

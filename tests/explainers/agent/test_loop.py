@@ -1,30 +1,28 @@
-"""The cycle with scripted roles: what it counts, what it refuses, and that it always ends."""
+"""The cycle with scripted roles: what it counts, and what it refuses."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Callable, Iterable, Sequence
-from itertools import count
+from collections.abc import Sequence
 
 import numpy as np
-import pytest
 from agent_world import (
+    CAT,
     LATENT,
+    TRUTH,
     Script,
     ToySubject,
-    UnmeasurableError,
+    always,
     encode,
+    events_of,
     evidence,
     honest_design,
     plan,
+    search,
     words_around,
 )
 
-from autointerp.explainers.agent.desk import Caps
 from autointerp.explainers.agent.exemplars import Exemplars
-from autointerp.explainers.agent.loop import Agent, Result
-from autointerp.explainers.agent.publishing import joined
 from autointerp.explainers.agent.roles import (
     EvidenceTable,
     Gap,
@@ -32,40 +30,12 @@ from autointerp.explainers.agent.roles import (
     ProbePlan,
     Revision,
 )
-from autointerp.patterns import Pattern, matches, parse
-
-TRUTH = parse('"cat"')
-CAT = Hypothesis("the word cat", clusters=("c1",))
-
-
-def _run(
-    roles: Script, subject: ToySubject | None = None, truth: Pattern = TRUTH, **caps: float
-) -> Result:
-    exemplars = Exemplars.of(evidence(truth), encode, 0)
-    assert exemplars is not None
-    held_back = exemplars.held_back
-
-    async def covered(text: str) -> Sequence[bool]:
-        return [any(matches(truth, e.tokens)) for e in held_back]
-
-    agent = Agent(
-        roles, subject or ToySubject({LATENT: truth}), exemplars, Caps(**caps),
-        refused=UnmeasurableError, covered=covered, join=joined,
-    )  # fmt: skip
-    return asyncio.run(agent.run())
-
-
-def _events(result: Result, name: str) -> list[dict[str, object]]:
-    return [event for event in result.events if event["event"] == name]
-
-
-def _always(*hypotheses: Hypothesis) -> Callable[[EvidenceTable], Iterable[Hypothesis]]:
-    return lambda table: hypotheses
+from autointerp.patterns import parse
 
 
 def test_a_right_hypothesis_is_confirmed_in_one_round() -> None:
-    roles = Script(_always(CAT), honest_design("cat"))
-    result = _run(roles)
+    roles = Script(always(CAT), honest_design("cat"))
+    result = search(roles)
     assert [entry.hypothesis.text for entry in result.confirmed] == [CAT.text]
     assert (result.rounds, result.measured, result.uncovered) == (1, 12, 0.0)
     assert "all clusters are covered" in result.stopped
@@ -74,22 +44,22 @@ def test_a_right_hypothesis_is_confirmed_in_one_round() -> None:
 
 def test_a_wrong_hypothesis_is_not() -> None:
     dog = Hypothesis("the word dog", clusters=("c1",))
-    result = _run(Script(_always(dog), honest_design("dog", "cat")))
+    result = search(Script(always(dog), honest_design("dog", "cat")))
     assert not result.confirmed
     assert result.uncovered is None
     assert result.stopped == "no hypothesis is left to test"
 
 
 def test_predictions_are_on_record_before_anything_is_measured() -> None:
-    events = [event["event"] for event in _run(Script(_always(CAT), honest_design("cat"))).events]
+    events = [event["event"] for event in search(Script(always(CAT), honest_design("cat"))).events]
     assert events.index("measured") > max(i for i, e in enumerate(events) if e == "probe")
 
 
 def test_a_rewritten_text_starts_with_empty_counts() -> None:
     dog = Hypothesis("the word dog", clusters=("c1",))
     rewritten = Revision("narrow", ("h1",), (Hypothesis("the word cat, alone"),))
-    roles = Script(_always(dog), honest_design("dog", "cat"), lambda t, m: [rewritten])
-    result = _run(roles, rounds=1)
+    roles = Script(always(dog), honest_design("dog", "cat"), lambda t, m: [rewritten])
+    result = search(roles, rounds=1)
     assert result.ledger.entries["h1"].place == "gone"
     assert result.ledger.entries["h1"].counted
     assert result.ledger.entries["h2"].counted == []
@@ -108,102 +78,11 @@ def test_old_probes_never_count_for_a_new_text() -> None:
 
     late = Revision("add", (), (Hypothesis("a late one"),))
     unclaimed = Hypothesis("the word cat")
-    result = _run(Script(_always(unclaimed), again, review_with=lambda t, g: [late]), rounds=3)
-    repeats = [e for e in _events(result, "invalid probe") if "repeats" in str(e["reason"])]
+    result = search(Script(always(unclaimed), again, review_with=lambda t, g: [late]), rounds=3)
+    repeats = [e for e in events_of(result, "invalid probe") if "repeats" in str(e["reason"])]
     assert len(repeats) == 24
     assert result.ledger.entries["h2"].counted == []
     assert [entry.hypothesis.text for entry in result.confirmed] == ["the word cat"]
-
-
-def test_always_refine_ends_at_a_cap() -> None:
-    numbers = count()
-
-    def refine(table: EvidenceTable, missed: object) -> list[Revision]:
-        return [
-            Revision("narrow", (s.hypothesis.id,), (Hypothesis(f"refined {next(numbers)}"),))
-            for s in table.open
-        ]
-
-    def design(table: EvidenceTable, hypotheses: Sequence[Hypothesis]) -> list[ProbePlan]:
-        return honest_design("dog", "cat")(table, hypotheses)
-
-    result = _run(Script(_always(CAT), design, refine))
-    assert "cap of 6 rounds" in result.stopped
-    assert not result.confirmed
-    assert len(_events(result, "revision")) == 6
-
-
-def test_splitting_without_end_stays_bounded() -> None:
-    numbers = count()
-
-    def split(table: EvidenceTable, missed: object) -> list[Revision]:
-        return [
-            Revision("split", (s.hypothesis.id,),
-                     tuple(Hypothesis(f"part {next(numbers)}") for _ in range(9)))
-            for s in table.open
-        ]  # fmt: skip
-
-    def design(table: EvidenceTable, hypotheses: Sequence[Hypothesis]) -> list[ProbePlan]:
-        texts = words_around("dog", 6, table.round)
-        return [plan(text, {h.id: "on" for h in hypotheses}) for text in texts]
-
-    result = _run(Script(_always(CAT), design, split))
-    assert len(result.ledger.open()) <= 8
-    assert "cap" in result.stopped
-
-
-@pytest.mark.parametrize(
-    ("caps", "said"),
-    [
-        ({"probes": 5}, "cap of 5 probes"),
-        ({"calls": 3}, "cap of 3 calls"),
-        ({"prompt_tokens": 2500}, "cap of 2500 prompt tokens"),
-        ({"rounds": 2}, "cap of 2 rounds"),
-    ],
-)
-def test_every_cap_ends_it(caps: dict[str, float], said: str) -> None:
-    def abstaining(table: EvidenceTable, hypotheses: Sequence[Hypothesis]) -> list[ProbePlan]:
-        texts = words_around("cat", 3, table.round)
-        return [plan(text, {h.id: "on" for h in hypotheses}) for text in texts]
-
-    result = _run(Script(_always(CAT), abstaining, prompt_tokens=1000), **caps)
-    assert said in result.stopped
-    assert result.measured <= caps.get("probes", 80)
-    assert _events(result, "stop")[0]["reason"] == result.stopped
-
-
-def test_a_hanging_role_ends_with_the_time() -> None:
-    class Hanging(Script):
-        async def propose(self, table: EvidenceTable) -> list[Hypothesis]:
-            await asyncio.sleep(60)
-            return []
-
-    result = _run(Hanging(_always(CAT)), seconds=0.05)
-    assert "0.05 seconds" in result.stopped
-
-
-def test_three_failures_in_a_row_end_the_latent() -> None:
-    result = _run(Script(lambda table: None))
-    assert result.failed
-    assert "propose made no sense" in result.stopped
-
-
-def test_two_failures_do_not() -> None:
-    replies = iter([None, None, [CAT]])
-    result = _run(Script(lambda table: next(replies), honest_design("cat")))
-    assert not result.failed
-    assert result.confirmed
-
-
-def test_a_design_that_fails_costs_a_round_and_no_more() -> None:
-    honest = honest_design("cat")
-
-    def once_failing(table: EvidenceTable, hypotheses: Sequence[Hypothesis]) -> object:
-        return None if table.round == 1 else honest(table, hypotheses)
-
-    result = _run(Script(_always(CAT), once_failing))  # type: ignore[arg-type]
-    assert result.rounds == 2
-    assert result.confirmed
 
 
 NONSENSE = ["", " \n", "cat " * 2000, "cat \0 cat", "cat \ud800", "cat 'quoted\" \n🙂 cat"]
@@ -218,7 +97,7 @@ def test_nonsense_probes_are_recorded_and_change_nothing() -> None:
         return [*(plan(t, {name: "on"}) for t in NONSENSE), *pairs, *odd]
 
     subject = ToySubject({LATENT: TRUTH})
-    result = _run(Script(_always(CAT), design), subject)
+    result = search(Script(always(CAT), design), subject)
     assert set(subject.measured) == {NONSENSE[-1]}
     assert "moved no posterior" in result.stopped
     json.dumps(result.events).encode()
@@ -231,10 +110,10 @@ def test_an_unmeasurable_text_is_no_zero() -> None:
     def design(table: EvidenceTable, hypotheses: Sequence[Hypothesis]) -> list[ProbePlan]:
         return [plan("the cat", {"h1": "on"}), plan("a cat", {"h1": "on"})]
 
-    result = _run(Script(_always(CAT), design), subject, rounds=1)
+    result = search(Script(always(CAT), design), subject, rounds=1)
     assert [probe.plan.text for probe in result.ledger.probes.values()] == ["a cat"]
     assert result.ledger.entries["h1"].belief.hits.probes == 1
-    assert "context" in str(_events(result, "invalid probe")[0]["reason"])
+    assert "context" in str(events_of(result, "invalid probe")[0]["reason"])
 
 
 def test_void_pairs_and_easy_negatives_do_not_count() -> None:
@@ -246,7 +125,7 @@ def test_void_pairs_and_easy_negatives_do_not_count() -> None:
             plan("Cat", {"h1": "off"}, kind="boundary"),
         ]
 
-    result = _run(Script(_always(CAT), design), rounds=1)
+    result = search(Script(always(CAT), design), rounds=1)
     belief = result.ledger.entries["h1"].belief
     assert belief.pairs == 1
     assert belief.rejections.probes == 2  # the valid pair, and the trigger's other spelling
@@ -259,7 +138,7 @@ def test_parts_of_an_either_or_do_not_rule_each_other_out() -> None:
     def design(table: EvidenceTable, hypotheses: Sequence[Hypothesis]) -> list[ProbePlan]:
         return [plan("the cat", {"h1": "on", "h2": "off"}), plan("the dog", {"h1": "off"})]
 
-    result = _run(Script(_always(*parts), design), truth=parse('"cat", "dog"'), rounds=1)
+    result = search(Script(always(*parts), design), truth=parse('"cat", "dog"'), rounds=1)
     assert not result.ledger.entries["h2"].counted
     assert result.ledger.entries["h1"].belief.rejections.successes == 0
 
@@ -282,7 +161,7 @@ def test_uncovered_clusters_are_reviewed_once() -> None:
         return [Revision("add", (), (Hypothesis(f"the word {second}", clusters=("c2",)),))]
 
     hypothesis = Hypothesis(f"the word {first}", clusters=("c1",))
-    result = _run(Script(_always(hypothesis), design, review_with=add), truth=truth)
+    result = search(Script(always(hypothesis), design, review_with=add), truth=truth)
     assert [gap.clusters for gap in gaps if gap.kind == "uncovered_cluster"] == [("c2",)]
     assert len(result.confirmed) == 2
 
@@ -294,9 +173,11 @@ def test_what_a_merged_hypothesis_replaces_stays_until_it_is_confirmed() -> None
         return [Hypothesis("the word cat", clusters=())]
 
     review = Revision("merge", ("h1",), (merged,))
-    result = _run(Script(propose, honest_design("cat"), review_with=lambda t, g: [review]))
+    result = search(Script(propose, honest_design("cat"), review_with=lambda t, g: [review]))
     assert [entry.hypothesis.text for entry in result.confirmed] == [merged.text]
-    short = _run(Script(propose, honest_design("cat"), review_with=lambda t, g: [review]), rounds=1)
+    short = search(
+        Script(propose, honest_design("cat"), review_with=lambda t, g: [review]), rounds=1
+    )
     assert [entry.hypothesis.text for entry in short.confirmed] == ["the word cat"]
 
 
@@ -308,7 +189,7 @@ def test_tables_are_bounded_and_hide_the_held_back() -> None:
         texts = words_around("cat", 12, table.round)
         return [plan(text, {h.id: "on" for h in hypotheses}) for text in texts]
 
-    result = _run(Script(_always(CAT), design))
+    result = search(Script(always(CAT), design))
     held = {tuple(e.tokens) for e in result.ledger.exemplars.held_back}
     assert held
     for table in tables:
@@ -320,7 +201,7 @@ def test_tables_are_bounded_and_hide_the_held_back() -> None:
 
 
 def test_the_same_replies_give_the_same_events() -> None:
-    runs = [_run(Script(_always(CAT), honest_design("cat", "dog"))).events for _ in range(2)]
+    runs = [search(Script(always(CAT), honest_design("cat", "dog"))).events for _ in range(2)]
     assert runs[0] == runs[1]
     assert json.loads(json.dumps(runs[0])) == runs[0]
 

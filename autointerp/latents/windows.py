@@ -1,7 +1,6 @@
-"""The nouns of the project: latents, examples, explanations, outcomes and scores.
+"""Windows of text with a latent's activations, and what is told of a latent by them.
 
-Everything here is plain data. Arrays are numpy; ``window`` is the number of tokens of a
-window (32 unless configured).
+``window`` is the number of tokens of a window (32 unless configured).
 """
 
 from __future__ import annotations
@@ -10,47 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import repeat
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Split = Literal["explain", "select", "test"]
-SPLITS: tuple[Split, ...] = ("explain", "select", "test")
-
-Source = Literal["activating", "random", "token", "neighbour", "semantic"]
-HARD_SOURCES: tuple[Source, ...] = ("token", "neighbour", "semantic")
-
-Status = Literal["explained", "no_explanation", "too_few_examples", "dead", "failed", "stopped"]
-
-
-class AutointerpError(Exception):
-    """A mistake of the user's, told in one line: what is wrong, where, and what to do."""
-
-
-@dataclass(frozen=True, order=True)
-class LatentId:
-    """One latent: the name its coder has in the run, and its index in that coder."""
-
-    coder: str
-    index: int
-
-    def __str__(self) -> str:
-        return f"{self.coder}/{self.index}"
-
-    @classmethod
-    def parse(cls, text: str) -> LatentId:
-        """Read ``layers.1/123``.
-
-        Raises:
-            AutointerpError: if the text is not a coder's name, a slash and a number.
-        """
-        coder, slash, index = text.rpartition("/")
-        if not slash or not coder or not index.isdecimal():
-            raise AutointerpError(
-                f"{text!r} is not a latent; write CODER/INDEX, as in layers.1/123"
-            )
-        return cls(coder, int(index))
+from autointerp.latents.names import LatentId, Source, Split
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +92,8 @@ class Example(NamedTuple):
 
     @property
     def tokens(self) -> list[str]:
-        return list(map(self.vocabulary.__getitem__, self.token_ids.tolist()))
+        block, row = self
+        return list(map(block.vocabulary.__getitem__, block.token_ids[row].tolist()))
 
     @property
     def left_context(self) -> list[str]:
@@ -217,119 +182,3 @@ class LabelledSet:
     unavailable: Mapping[str, str]
     shortage: str | None
     dropped: int
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What was spent on one explanation or score."""
-
-    requests: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    dollars: float = 0.0
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """What a latent means, in words. ``kind`` tells what it fires on from what it causes.
-
-    ``details`` is what else an explainer has to tell, in JSON's types.
-    """
-
-    latent: LatentId
-    text: str
-    explainer: str
-    kind: Literal["input", "output"] = "input"
-    status: Status = "explained"
-    reason: str | None = None
-    components: tuple[str, ...] = ()
-    confidence: float | None = None
-    cost: Cost = Cost()
-    details: Mapping[str, Any] = field(default_factory=dict, hash=False)
-
-    @property
-    def id(self) -> str:
-        return f"{self.latent}:{self.kind}:{self.explainer}"
-
-
-@dataclass(frozen=True)
-class Label:
-    """A yes/no question: the truth, the judge's answer, and its probability of yes."""
-
-    truth: bool
-    label: bool
-    probability: float | None
-    source: str
-    decile: int | None = None
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of ``options``: the index that was right and the one that was chosen."""
-
-    options: int
-    truth: int
-    chosen: int
-    source: str
-    decile: int | None = None
-
-
-@dataclass(frozen=True)
-class Values:
-    """One number a token: what was true and what was predicted, both of length n."""
-
-    truth: tuple[float, ...]
-    predicted: tuple[float, ...]
-    source: str
-    decile: int | None = None
-
-
-@dataclass(frozen=True)
-class Number:
-    """One measured number."""
-
-    value: float
-    source: str
-    decile: int | None = None
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An item that got no usable answer: counted, never dropped and never guessed."""
-
-    reason: str
-    source: str
-    decile: int | None = None
-
-
-Outcome = Label | Choice | Values | Number | Failure
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A figure with its 95 % interval; ``low`` and ``high`` are None where there is none."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-    n: int = 0
-
-
-@dataclass(frozen=True)
-class Score:
-    """How an explanation did with one scorer. ``metrics[headline]`` is the one to quote."""
-
-    latent: LatentId
-    explanation: str | None  # Explanation.id
-    scorer: str
-    judge: str
-    headline: str
-    chance: float
-    metrics: Mapping[str, Metric]
-    outcomes: Sequence[Outcome]
-    status: Literal["scored", "failed", "too_few_examples"] = "scored"
-    reason: str | None = None
-    cost: Cost = Cost()
-    details: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,47 @@
+"""What commands share: exit codes, one line for bad input, one JSON document, the configuration."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from autointerp.config import RunConfig
+
+DONE, FAILURES, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def refuse(message: str) -> int:
+    """Tell in one line what is wrong with the input; returns the exit code."""
+    print(f"autointerp: {' '.join(message.split())}", file=sys.stderr)
+    return BAD_INPUT
+
+
+def no_run(name: str) -> str:
+    return f"no run at {name} or runs/{name}"
+
+
+def print_json(document: dict[str, Any]) -> None:
+    print(json.dumps(document, ensure_ascii=False))
+
+
+def read_config(arguments: argparse.Namespace) -> RunConfig:
+    """The configuration asked for; a run that exists keeps its own unless a file is given."""
+    from autointerp.config import load_config
+    from autointerp.pipeline.directory import CONFIG
+
+    path, overrides = arguments.config, list(arguments.overrides)
+    if arguments.run is not None:
+        run = Path(arguments.run)
+        stored = run / CONFIG
+        path = path or (stored if stored.exists() else None)
+        overrides += place(run)
+    return load_config(path, overrides)
+
+
+def place(run: Path) -> list[str]:
+    """The overrides that say where a run lies."""
+    return [f"run.directory={json.dumps(str(run.parent))}", f"run.name={json.dumps(run.name)}"]

@@ -1,0 +1,104 @@
+"""The commands that look: at a run, at one latent of it, at texts."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from autointerp.cli.common import DONE, no_run, place, print_json, read_config, refuse
+
+
+def status(arguments: argparse.Namespace) -> int:
+    from autointerp.pipeline.status import ENDED, find_run, is_running, read_status
+
+    path = find_run(arguments.directory)
+    document = read_status(path) if path is not None else None
+    if path is None or document is None:
+        return refuse(no_run(arguments.directory))
+    document["running"] = is_running(path)
+    if arguments.json:
+        print_json(document)
+        return DONE
+    stage = document["stage"]
+    if not document["running"] and stage not in ENDED:
+        stage = f"stopped in {stage} and not running; run it again to continue"
+    print(f"{document['run']}: {stage}, {document['seconds']:.0f} s")
+    if document.get("reason"):
+        print(document["reason"])
+    counts = ", ".join(f"{name} {count}" for name, count in document["by_status"].items())
+    print(f"{document['latents']} latents: {counts or 'none yet'}")
+    for scorer, figures in document["scores"].items():
+        if figures["mean"] is not None:
+            print(
+                f"{scorer}: {figures['metric']} {figures['mean']:.3f} "
+                f"({figures['low']:.3f} to {figures['high']:.3f}) over {figures['n']}"
+            )
+    return DONE
+
+
+def show(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from autointerp.examples.store import ExampleStore
+    from autointerp.latents import LatentId
+    from autointerp.pipeline import directory
+    from autointerp.pipeline.results import Results
+    from autointerp.pipeline.shown import latent_document
+    from autointerp.report.latent import print_latent
+
+    path = _existing(arguments.directory)
+    latent = LatentId.parse(arguments.latent)
+    with Results.read(path / directory.RESULTS) as results:
+        document = latent_document(results, ExampleStore.open(path / directory.EXAMPLES), latent)
+    if arguments.json:
+        print_json(document)
+    else:
+        print_latent(Console(), document)
+    return DONE
+
+
+def _existing(run: str) -> Path:
+    from autointerp.latents import AutointerpError
+    from autointerp.pipeline.status import find_run
+
+    path = find_run(run)
+    if path is None:
+        raise AutointerpError(no_run(run))
+    return path
+
+
+def prompts(arguments: argparse.Namespace) -> int:
+    from autointerp.config import load_config
+    from autointerp.latents import LatentId
+    from autointerp.pipeline import directory
+    from autointerp.pipeline.rendered import render_run
+    from autointerp.report.prompts import as_document, print_prompts
+
+    run = _existing(arguments.directory)
+    config = load_config(run / directory.CONFIG, [*arguments.overrides, *place(run)])
+    rendered = render_run(config, LatentId.parse(arguments.latent))
+    asked = {"explainer": rendered.explainer, **rendered.scorers}
+    if arguments.json:
+        print_json(as_document(asked))
+    else:
+        print_prompts(asked)
+    return DONE
+
+
+def probe(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from autointerp.latents import AutointerpError, LatentId
+    from autointerp.pipeline.probe import measure, read_texts
+    from autointerp.report.latent import print_probe
+
+    texts = [*arguments.text, *(read_texts(arguments.texts) if arguments.texts else [])]
+    if not texts:
+        raise AutointerpError("nothing to probe; give --text TEXT or --texts FILE")
+    latents = [LatentId.parse(text) for text in arguments.latent]
+    document = measure(read_config(arguments), latents, texts)
+    if arguments.json:
+        print_json(document)
+    else:
+        print_probe(Console(), document)
+    return DONE

@@ -1,0 +1,72 @@
+"""The words of the command line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from autointerp.cli import looking, stages
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Overrides may stand on both sides of options, of which argparse reads only the first."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    overrides = getattr(arguments, "overrides", None)
+    if overrides is None or any(word.startswith("-") for word in rest):
+        parser.parse_args(argv)  # tells what is wrong
+    else:
+        overrides += rest
+    return arguments
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="autointerp", description="Explain and score latents.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add(commands, "run", stages.run, "collect, explain and score; all that is not done yet")
+    _add(commands, "collect", stages.collect, "read the corpus, and keep examples of every latent")
+    _add(commands, "explain", stages.explain, "explain the latents")
+    score = _add(commands, "score", stages.score, "score explanations")
+    score.add_argument("--explanations", type=Path, metavar="FILE", help="a .csv or .jsonl file")
+    status = commands.add_parser("status", help="how far a run is")
+    status.add_argument("directory", nargs="?", default="demo", metavar="RUN")
+    _json_option(status, looking.status)
+    show = commands.add_parser("show", help="all that a run knows of one latent")
+    show.add_argument("directory", metavar="RUN")
+    show.add_argument("latent", metavar="LATENT")
+    _json_option(show, looking.show)
+    prompts = commands.add_parser("prompts", help="the prompts of a latent, asking no model")
+    prompts.add_argument("directory", metavar="RUN")
+    prompts.add_argument("latent", metavar="LATENT")
+    prompts.add_argument("overrides", nargs="*", metavar="key.sub=value")
+    _json_option(prompts, looking.prompts)
+    probe = _add(commands, "probe", looking.probe, "colour the tokens of texts by activation")
+    probe.add_argument("--latent", action="append", required=True, metavar="CODER/INDEX")
+    probe.add_argument("--text", action="append", default=[])
+    probe.add_argument("--texts", type=Path, metavar="FILE", help="one JSON string a line")
+    return parser
+
+
+def _add(
+    commands: Any, name: str, command: Callable[[argparse.Namespace], int], about: str
+) -> argparse.ArgumentParser:
+    """A command that takes a configuration."""
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
+    parser.add_argument("overrides", nargs="*", metavar="key.sub=value")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="default: the embedded demo")
+    parser.add_argument("--run", type=Path, metavar="DIR", help="the run directory")
+    if name != "probe":
+        parser.add_argument(
+            "--force", action="store_true", help="collect with a coder that explains nothing too"
+        )
+    _json_option(parser, command)
+    return parser
+
+
+def _json_option(
+    parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], int]
+) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.set_defaults(command=command)

@@ -1,0 +1,126 @@
+"""The sections of a configuration that name a kind: its options written out, and its judge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from autointerp.complaints import complaint
+from autointerp.latents import AutointerpError
+from autointerp.registry import Options, Registry, explainers, judges
+from autointerp.sections import CASCADE, CascadeSection
+
+PATTERN = "pattern"  # the judge that reads nothing but patterns
+
+
+def build_options(registry: Registry[Any], section: Mapping[str, Any], where: str) -> Options:
+    """The options object of a section such as ``{kind: detection, …}``.
+
+    Raises:
+        AutointerpError: naming the kind or the option that is wrong.
+    """
+    if "kind" not in section:
+        known = ", ".join(registry.names())
+        raise AutointerpError(f"{where}: name its kind (known: {known})")
+    kind = registry.get(str(section["kind"]))
+    try:
+        return registry.options(section)[1]
+    except ValidationError as error:
+        raise AutointerpError(f"{where}: {complaint(error, kind.options)}") from error
+
+
+def resolve_kind(registry: Registry[Any], section: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The section with all its own options, and the judge that answers it: unless said, a
+    language model for what itself needs one, else ``pattern``.
+
+    Raises:
+        AutointerpError: naming what is wrong; an explainer's judge must read what it writes.
+    """
+    own = without_judge(section)
+    options = build_options(registry, own, where)
+    resolved = {"kind": own["kind"], **options.model_dump(mode="json")}
+    if registry is explainers and "judge" not in options.needs():
+        if "judge" in section:
+            raise AutointerpError(f"{where}: {own['kind']} asks no judge; leave out {where}.judge")
+        return resolved
+    judge = _resolve_judge(section.get("judge") or _judge_of([options]), where)
+    if registry is explainers:
+        check_judge(judge, [resolved], where)
+    return {**resolved, "judge": judge}
+
+
+def resolve_cascade(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Every tier resolved as an explainer, and the judge that can read all of them.
+
+    Raises:
+        AutointerpError: naming what is wrong.
+    """
+    if section.get("kind", CASCADE) != CASCADE:
+        raise AutointerpError(
+            f"explainer: {section['kind']} has no tiers; put it into explainer.tiers"
+        )
+    if "tiers" not in section:
+        raise AutointerpError("explainer: a cascade has tiers; name them under explainer.tiers")
+    try:
+        cascade = CascadeSection.model_validate(section)
+    except ValidationError as error:
+        raise AutointerpError(f"explainer: {complaint(error, CascadeSection)}") from error
+    tiers = [
+        resolve_kind(explainers, tier, f"explainer.tiers.{i}")
+        for i, tier in enumerate(cascade.tiers)
+    ]
+    options = [build_options(explainers, without_judge(tier), "explainer.tiers") for tier in tiers]
+    judge = _resolve_judge(cascade.judge or _judge_of(options), "explainer")
+    check_judge(judge, tiers, "explainer")
+    return {**cascade.model_dump(mode="json"), "tiers": tiers, "judge": judge}
+
+
+def check_judge(judge: Mapping[str, Any], tiers: Sequence[Mapping[str, Any]], where: str) -> None:
+    """Refuse a judge of patterns for the texts of explainers that ask a language model.
+
+    Raises:
+        AutointerpError: naming the judge's place and the explainer.
+    """
+    if judge["kind"] != PATTERN:
+        return
+    for tier in tiers:
+        if build_options(explainers, without_judge(tier), where).asks:
+            raise AutointerpError(
+                f"{where}.judge: pattern reads patterns alone, and {tier['kind']} writes other"
+                f" texts; use {where}.judge=llm"
+            )
+
+
+def all_options(
+    registry: Registry[Any], section: Mapping[str, Any], where: str
+) -> list[tuple[str, Options]]:
+    """The options of a resolved section and of its judge, each with its place."""
+    own = build_options(registry, without_judge(section), where)
+    return [(where, own), *judge_options(section, where)]
+
+
+def judge_options(section: Mapping[str, Any], where: str) -> list[tuple[str, Options]]:
+    """The options of a resolved section's judge with their place, if it has one."""
+    if "judge" not in section:
+        return []
+    where = f"{where}.judge"
+    return [(where, build_options(judges, section["judge"], where))]
+
+
+def _judge_of(options: Sequence[Options]) -> str:
+    """The judge of texts by explainers with these options: those of the ones that ask a language
+    model are no patterns."""
+    return "llm" if any(o.asks for o in options) else PATTERN
+
+
+def _resolve_judge(judge: str | Mapping[str, Any], where: str) -> dict[str, Any]:
+    section = {"kind": judge} if isinstance(judge, str) else judge
+    options = build_options(judges, section, f"{where}.judge")
+    return {"kind": section["kind"], **options.model_dump(mode="json")}
+
+
+def without_judge(section: Mapping[str, Any]) -> dict[str, Any]:
+    """A section's kind and its own options."""
+    return {key: value for key, value in section.items() if key != "judge"}

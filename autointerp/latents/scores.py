@@ -1,0 +1,125 @@
+"""Explanations, the outcomes of single questions about them, and their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from autointerp.latents.names import LatentId, Status
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What was spent on one explanation or score."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    dollars: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a latent means, in words. ``kind`` tells what it fires on from what it causes.
+
+    ``details`` is what else an explainer has to tell, in JSON's types.
+    """
+
+    latent: LatentId
+    text: str
+    explainer: str
+    kind: Literal["input", "output"] = "input"
+    status: Status = "explained"
+    reason: str | None = None
+    components: tuple[str, ...] = ()
+    confidence: float | None = None
+    cost: Cost = Cost()
+    details: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def id(self) -> str:
+        return f"{self.latent}:{self.kind}:{self.explainer}"
+
+
+@dataclass(frozen=True)
+class Label:
+    """A yes/no question: the truth, the judge's answer, and its probability of yes."""
+
+    truth: bool
+    label: bool
+    probability: float | None
+    source: str
+    decile: int | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of ``options``: the index that was right and the one that was chosen."""
+
+    options: int
+    truth: int
+    chosen: int
+    source: str
+    decile: int | None = None
+
+
+@dataclass(frozen=True)
+class Values:
+    """One number a token: what was true and what was predicted, both of length n."""
+
+    truth: tuple[float, ...]
+    predicted: tuple[float, ...]
+    source: str
+    decile: int | None = None
+
+
+@dataclass(frozen=True)
+class Number:
+    """One measured number."""
+
+    value: float
+    source: str
+    decile: int | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An item that got no usable answer: counted, never dropped and never guessed."""
+
+    reason: str
+    source: str
+    decile: int | None = None
+
+
+Outcome = Label | Choice | Values | Number | Failure
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure with its 95 % interval; ``low`` and ``high`` are None where there is none."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+
+
+@dataclass(frozen=True)
+class Score:
+    """How an explanation did with one scorer. ``metrics[headline]`` is the one to quote."""
+
+    latent: LatentId
+    explanation: str | None  # Explanation.id
+    scorer: str
+    judge: str
+    headline: str
+    chance: float
+    metrics: Mapping[str, Metric]
+    outcomes: Sequence[Outcome]
+    status: Literal["scored", "failed", "too_few_examples"] = "scored"
+    reason: str | None = None
+    cost: Cost = Cost()
+    details: Mapping[str, Any] = field(default_factory=dict)

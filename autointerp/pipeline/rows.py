@@ -1,0 +1,140 @@
+"""Explanations and scores as rows of the run's SQLite file, and back.
+
+Outcomes are one compressed blob a score, not rows.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from autointerp.latents import (
+    Choice,
+    Cost,
+    Explanation,
+    Failure,
+    Label,
+    LatentId,
+    Metric,
+    Number,
+    Outcome,
+    Score,
+    Values,
+)
+
+TRUE = ""  # the control column of a score of the latent's own explanation
+SCORED_STATUSES = ("explained", "no_explanation")  # of explanations that are scored
+
+
+def is_scored(explanation: Explanation) -> bool:
+    """Whether an explanation has a text to be judged."""
+    return explanation.status in SCORED_STATUSES and bool(explanation.text)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A score, and which control it is; ``control`` is ``""`` for the true explanation."""
+
+    score: Score
+    control: str = TRUE
+
+
+EXPLANATION_COLUMNS = (
+    "coder, latent, kind, explainer, text, status, reason, components, confidence, cost"
+)
+
+
+def explanation_row(e: Explanation) -> tuple[Any, ...]:
+    return (
+        *(e.latent.coder, e.latent.index, e.kind, e.explainer, e.text, e.status, e.reason),
+        *(json.dumps(e.components), e.confidence, json.dumps(asdict(e.cost))),
+        zlib.compress(json.dumps(dict(e.details), separators=(",", ":")).encode(), 6),
+    )
+
+
+def read_explanation(row: Sequence[Any]) -> Explanation:
+    """``row`` has the explanation's columns and, packed or None, its details."""
+    coder, index, kind, explainer, text, status, reason, components, confidence, cost, packed = row
+    return Explanation(
+        latent=LatentId(coder, index),
+        kind=kind,
+        explainer=explainer,
+        text=text,
+        status=status,
+        reason=reason,
+        components=tuple(json.loads(components)),
+        confidence=confidence,
+        cost=Cost(**json.loads(cost)),
+        details={} if packed is None else json.loads(zlib.decompress(packed)),
+    )
+
+
+LIGHT_SCORE_COLUMNS = (  # all, but for the outcomes
+    "coder, latent, explanation, scorer, control, judge, headline, chance, metrics, "
+    "status, reason, cost, details, NULL"
+)
+
+
+def score_row(scored: Scored) -> tuple[Any, ...]:
+    s = scored.score
+    metrics = {name: [m.value, m.low, m.high, m.n] for name, m in s.metrics.items()}
+    return (
+        *(s.latent.coder, s.latent.index, s.explanation or "", s.scorer, scored.control),
+        *(s.judge, s.headline, s.chance, json.dumps(metrics), s.status, s.reason),
+        *(json.dumps(asdict(s.cost)), json.dumps(dict(s.details)), pack_outcomes(s.outcomes)),
+    )
+
+
+def read_scored(row: Sequence[Any]) -> Scored:
+    coder, index, explanation, scorer, control, judge, headline, chance = row[:8]
+    metrics, status, reason, cost, details, outcomes = row[8:]
+    score = Score(
+        latent=LatentId(coder, index),
+        explanation=explanation or None,
+        scorer=scorer,
+        judge=judge,
+        headline=headline,
+        chance=chance,
+        metrics={name: Metric(*values) for name, values in json.loads(metrics).items()},
+        outcomes=unpack_outcomes(outcomes) if outcomes is not None else (),
+        status=status,
+        reason=reason,
+        cost=Cost(**json.loads(cost)),
+        details=json.loads(details),
+    )
+    return Scored(score, control)
+
+
+_OUTCOMES: dict[str, type[Any]] = {
+    kind.__name__: kind for kind in (Label, Choice, Values, Number, Failure)
+}
+
+
+def pack_outcomes(outcomes: Sequence[Outcome]) -> bytes:
+    """Outcomes as columns by kind, with their places, compressed."""
+    columns: dict[str, dict[str, list[Any]]] = {}
+    for place, outcome in enumerate(outcomes):
+        kind = columns.setdefault(type(outcome).__name__, {"place": []})
+        kind["place"].append(place)
+        for name in type(outcome).__dataclass_fields__:
+            kind.setdefault(name, []).append(getattr(outcome, name))
+    return zlib.compress(json.dumps(columns, separators=(",", ":")).encode(), 6)
+
+
+def unpack_outcomes(blob: bytes) -> list[Outcome]:
+    """The outcomes of :func:`pack_outcomes`, in their order."""
+    columns: dict[str, dict[str, list[Any]]] = json.loads(zlib.decompress(blob))
+    placed: dict[int, Outcome] = {}
+    for name, kind in columns.items():
+        fields = [field for field in kind if field != "place"]
+        for place, *values in zip(kind["place"], *(kind[f] for f in fields), strict=True):
+            placed[place] = _OUTCOMES[name](
+                **{
+                    f: tuple(v) if isinstance(v, list) else v
+                    for f, v in zip(fields, values, strict=True)
+                }
+            )
+    return [placed[place] for place in sorted(placed)]

@@ -1,0 +1,102 @@
+"""The JSON document of one latent: all that a run knows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from autointerp.examples.sampling import evidence, labelled_set
+from autointerp.examples.store import ExampleStore
+from autointerp.latents import AutointerpError, Example, LatentId, Metric, Score
+from autointerp.pipeline.results import Results
+from autointerp.pipeline.rows import TRUE, Scored
+from autointerp.pipeline.standings import SELECT
+from autointerp.sections import CASCADE
+
+Document = dict[str, Any]
+
+
+def latent_document(results: Results, store: ExampleStore, latent: LatentId) -> Document:
+    """The document of ``show``: all that the run knows of one latent.
+
+    Raises:
+        AutointerpError: if the run has not looked at the latent.
+    """
+    explained = results.explanations(latent=latent, details=True)
+    if not explained:
+        run = results.path.parent
+        others = results.explanations()
+        known = f"one that is: {others[0].latent}" if others else "none is explained yet"
+        raise AutointerpError(f"{latent} is not among the latents of {run}; {known}")
+    inputs = {e.explainer: e for e in explained if e.kind == "input"}
+    own = inputs.get(CASCADE) or next(iter(inputs.values()), explained[0])
+    output = next((e.text for e in explained if e.kind == "output"), None)
+    scores = [s for s in results.scores(latent=latent) if s.score.explanation == own.id]
+    shown = evidence(store, latent)
+    test = labelled_set(store, latent, "test", shown)
+    examples = [(e, "explain") for e in shown.top[:10]]
+    examples += [(item.example, "test") for item in test.items if item.truth][-10:]
+    s = shown.statistics
+    return {
+        "latent": str(latent),
+        "status": own.status,
+        "reason": own.reason,
+        "explanation": own.text,
+        "explainer": own.explainer,
+        "components": list(own.components),
+        "confidence": own.confidence,
+        "output_explanation": output,
+        "pattern": inputs["pattern"].text if "pattern" in inputs else None,
+        "statistics": {
+            "density": s.density,
+            "max": s.maximum,
+            "mean": s.mean,
+            "firing_count": s.firing_count,
+            "quantiles": [round(float(q), 6) for q in s.quantiles],
+            "top_tokens": [list(pair) for pair in s.top_tokens],
+            "logit_lens": list(shown.logit_lens),
+        },
+        "scores": {
+            s.score.scorer: _score(s.score, scores)
+            for s in scores
+            if s.control == TRUE and s.score.scorer != SELECT
+        },
+        "examples": [_example(example, split) for example, split in examples],
+        "hypotheses": list(own.details.get("hypotheses", ())),
+        "probes": list(own.details.get("probes", ())),
+    }
+
+
+def _score(score: Score, scores: Sequence[Scored]) -> Document:
+    """One scorer's score; ``scores`` are all of the same explanation, controls among them."""
+    headline = score.metrics.get(score.headline)
+    value = headline or Metric(float("nan"))
+    controls = {
+        s.control: s.score.metrics[s.score.headline].value
+        for s in scores
+        if s.score.scorer == score.scorer
+        and s.control != TRUE
+        and s.score.headline in s.score.metrics
+    }
+    return {
+        "metric": score.headline,
+        "value": value.value if headline else None,
+        "low": value.low,
+        "high": value.high,
+        "chance": score.chance,
+        "status": score.status,
+        "reason": score.reason,
+        "judge": score.judge,
+        "metrics": {name: m.value for name, m in score.metrics.items()},
+        "controls": controls,
+    }
+
+
+def _example(example: Example, split: str) -> Document:
+    return {
+        "tokens": example.tokens,
+        "activations": [round(float(a), 4) for a in example.activations],
+        "document": example.document,
+        "start": example.start,
+        "split": split,
+    }

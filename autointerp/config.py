@@ -124,7 +124,8 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _judges_read_what_is_written(self) -> Self:
         for i, section in enumerate(self.scorers):
-            check_judge(section["judge"], self.tiers, f"scorers.{i}")
+            if "judge" in section:
+                check_judge(section["judge"], self.tiers, f"scorers.{i}")
         return self
 
     @property

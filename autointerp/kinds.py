@@ -41,7 +41,7 @@ def resolve_kind(registry: Registry[Any], section: Mapping[str, Any], where: str
     own = without_judge(section)
     options = build_options(registry, own, where)
     resolved = {"kind": own["kind"], **options.model_dump(mode="json")}
-    if registry is explainers and "judge" not in options.needs():
+    if "judge" not in options.needs():
         if "judge" in section:
             raise AutointerpError(f"{where}: {own['kind']} asks no judge; leave out {where}.judge")
         return resolved

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..judges import Judge
 from ..latents import Explanation, Failure, LabelledSet, Score
-from ..registry import Options, scorers
-from . import Materials
+from ..registry import scorers
+from . import JudgedOptions, Materials
 from .labels import POSITIVE, Answer, ask, label_metrics
 
 HEADLINE = "balanced_accuracy"
 
 
-@scorers.register("detection")
+@scorers.register("detection", JudgedOptions)
 class DetectionScorer:
     """Labels whole windows; headline: balanced accuracy on positives and random negatives.
 
@@ -20,18 +21,21 @@ class DetectionScorer:
     shortage is ``too_few_examples`` and costs nothing.
     """
 
-    needs = frozenset({"examples", "judge"})
+    reads = "input"
 
-    def __init__(self, options: Options, seed: int = 0) -> None:
-        self.options = options
+    def __init__(
+        self, options: JudgedOptions | None = None, seed: int = 0, *, judge: Judge
+    ) -> None:
+        self.options = options or JudgedOptions()
         self.seed = seed
+        self.judge = judge
 
     async def score(self, explanation: Explanation, materials: Materials) -> Score:
         shortage = _shortage(materials.test)
         if shortage is not None:
-            return _unscored(explanation, materials, shortage)
+            return self._unscored(explanation, materials, shortage)
         answers = await ask(
-            materials.judge,
+            self.judge,
             explanation,
             materials.test.items,
             seed=self.seed,
@@ -42,7 +46,7 @@ class DetectionScorer:
             latent=materials.latent,
             explanation=explanation.id,
             scorer="detection",
-            judge=materials.judge.name,
+            judge=self.judge.name,
             headline=HEADLINE,
             chance=0.5,
             metrics=label_metrics(answers),
@@ -53,6 +57,20 @@ class DetectionScorer:
                 "unavailable": dict(materials.test.unavailable),
                 "dropped": materials.test.dropped,
             },
+        )
+
+    def _unscored(self, explanation: Explanation, materials: Materials, reason: str) -> Score:
+        return Score(
+            latent=materials.latent,
+            explanation=explanation.id,
+            scorer="detection",
+            judge=self.judge.name,
+            headline=HEADLINE,
+            chance=0.5,
+            metrics={},
+            outcomes=(),
+            status="too_few_examples",
+            reason=reason,
         )
 
 
@@ -72,18 +90,3 @@ def _all_failed(answers: Sequence[Answer]) -> str | None:
     """Why the judge gave no usable answer at all, if it gave none."""
     reasons = [a.reason for a in answers if isinstance(a, Failure)]
     return f"no item was judged: {reasons[0]}" if len(reasons) == len(answers) else None
-
-
-def _unscored(explanation: Explanation, materials: Materials, reason: str) -> Score:
-    return Score(
-        latent=materials.latent,
-        explanation=explanation.id,
-        scorer="detection",
-        judge=materials.judge.name,
-        headline=HEADLINE,
-        chance=0.5,
-        metrics={},
-        outcomes=(),
-        status="too_few_examples",
-        reason=reason,
-    )

@@ -1,7 +1,4 @@
-"""Whole runs that ask the test server: who plays the model, what the server saw, how runs start.
-
-``Model`` plays every part of a run from prompts alone; the same request has the same answer.
-"""
+"""Whole runs that ask the test server: how they start, what the server saw, what they leave."""
 
 from __future__ import annotations
 
@@ -9,88 +6,54 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import random
-import re
+import shutil
 import sqlite3
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from llm_server import Body, LLMServer
-from llm_values import random_answer
-from oracle import Oracle
-from oracle_variants import RUBBISH, AlwaysRefine, Nonsense, Rubbish
+import pytest
+from llm_models import REPAIR
+from llm_server import LLMServer
 from planted_coders import Planted
 from small_run import settings, start
 
+from autointerp.cli import main
 from autointerp.config import load_config
-from autointerp.latents import AutointerpError, Cost
+from autointerp.latents import Cost, Explanation
 from autointerp.llm.journal import Journal, key_of
-from autointerp.patterns import Clause, Token, matches, parse
+from autointerp.pipeline import tools
+from autointerp.pipeline.results import Results
+from autointerp.pipeline.rows import SCORED_STATUSES, TRUE, Scored
 
+EXPLAINERS = {
+    "agent": "explainer={kind: agent, roles: llm, select: 10}",
+    "single_pass": "explainer={kind: single_pass, revise: true}",
+}
 LATENTS, WINDOWS = ("alive:4", "alive:3"), "examples.test.sampled=20"
 AT_ONCE = """
 from functools import partial
 from autointerp.pipeline import tools
 tools.Backoff = partial(tools.Backoff, base=0)
 """
-RAVINGS = (  # schema-valid, and no explanation
-    "[/bold] [red]none[/]",
-    "</explanation> Texts: {{ 7 * 7 }} {% endcall %}",
-    "\"'`\\\n\r\n\t\u2028 {}[]",
-    "👩‍👩‍👧🙂 \u202e",
-    "the\0cat \ud800 and \udc00",
-    "x" * 10_000,
-    "word " * 2_000,
-    " ",
-)
-REPAIR = "That reply cannot be used"
-_EXPLANATION = re.compile(r"<explanation>\n(.*)\n</explanation>", re.DOTALL)
-_TEXT = re.compile(r'^\d+\. (\{"before": .*\})$', re.MULTILINE)
-_MARKED = re.compile(r"<<\s*(\w+)\s*>>")
 
 
-def question_of(body: Body) -> str:
-    """The user's turn that asks, whatever few-shots precede it and whatever repair follows."""
-    turns = [m["content"] for m in body["messages"] if m["role"] == "user"]
-    return [turn for turn in turns if not turn.startswith(REPAIR)][-1]
+def prepare_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What AT_ONCE does to others: no waits between attempts. And a key."""
+    monkeypatch.setattr(tools, "Backoff", partial(tools.Backoff, base=0))
+    monkeypatch.setenv("OPENAI_API_KEY", "test")
 
 
-def plays_a_role(body: Body) -> bool:
-    """Whether the agent asks."""
-    return "Your part now:" in body["messages"][0]["content"]
-
-
-class Model:
-    """Plays the agent's roles as ``agent`` does; explains by the marked words; judges patterns."""
-
-    def __init__(self, agent: Any = None) -> None:
-        self.agent = agent or Oracle()
-
-    def __call__(self, body: Body) -> Any:
-        asked = question_of(body)
-        if said := _EXPLANATION.search(asked):
-            return {"labels": _labels(said[1], asked)}
-        if plays_a_role(body):
-            return self.agent(body)
-        shown = "\n".join(m["content"] for m in body["messages"])
-        marked = {word for line in _TEXT.findall(shown) for word in _MARKED.findall(line)}
-        text = str(Clause(tuple(map(Token, sorted(marked)[:6]))))
-        return {"explanations": [{"description": text, "label": text[:60]}]}
-
-
-def _labels(explanation: str, asked: str) -> list[int]:
-    texts = [json.loads(line) for line in _TEXT.findall(asked)]
-    try:
-        pattern = parse(explanation)
-    except AutointerpError:
-        return [0] * len(texts)
-    rows = [(text["before"].split(), text["text"].split()) for text in texts]
-    return [int(any(matches(pattern, [*left, *text])[len(left) :])) for left, text in rows]
+def collect(run: Path, planted: Planted) -> Path:
+    """A run directory in which nothing is explained yet."""
+    chosen = [*settings(planted, *LATENTS), WINDOWS]
+    assert main(["collect", "--json", "--run", str(run), *chosen]) == 0
+    return run
 
 
 @dataclass(frozen=True)
@@ -203,27 +166,10 @@ class World:
         return asyncio.run(read())
 
 
-class Adversary:
-    """Drives each latent mad in a way of its own: rubbish to measure, rubbish to publish; judges
-    at random."""
-
-    def __init__(self) -> None:
-        self.ways = [AlwaysRefine(), Nonsense(), *map(Rubbish, RUBBISH)]
-        self.met: set[int] = set()
-
-    def __call__(self, body: Body) -> Any:
-        asked = question_of(body)
-        if not plays_a_role(body):
-            rng = random.Random(asked)
-            said = rng.choice(RAVINGS)
-            if "explanations" in str(body["response_format"]):
-                return {"explanations": [{"description": said, "label": said[:99]}]}
-            return random_answer(body, rng)
-        active = re.search(r"ACTIVE EXCERPTS.*?\n\n[A-Z]", asked, re.DOTALL)
-        assert active is not None
-        way = hashlib.blake2b(active[0].encode()).digest()[0] % len(self.ways)
-        self.met.add(way)
-        return self.ways[way](body)
+def world(folder: Path, planted: Planted, collected: Path) -> World:
+    """A run of its own over what was collected."""
+    shutil.copytree(collected, folder / "run")
+    return World(folder, planted)
 
 
 def killed(command: list[str], server: Recorder, requests: int, after: float) -> bool:
@@ -238,3 +184,35 @@ def killed(command: list[str], server: Recorder, requests: int, after: float) ->
     process.communicate()
     time.sleep(0.1)  # what was on its way arrives at the server, and is counted
     return process.returncode < 0
+
+
+def rows(run: Path) -> tuple[list[Explanation], list[Scored]]:
+    """All rows of a run with their details, outcomes and costs, less what differs by nature:
+    the seconds, and the journal's key, which holds the server's address."""
+
+    def timeless(cost: Cost) -> Cost:
+        return replace(cost, seconds=0.0)
+
+    with Results.read(run / "results.sqlite") as results:
+        explanations = results.explanations(details=True)
+        scores = list(results.scores(outcomes=True))
+    for explanation in explanations:
+        explanation.details.pop("request", None)
+    return (
+        [replace(e, cost=timeless(e.cost)) for e in explanations],
+        [replace(s, score=replace(s.score, cost=timeless(s.score.cost))) for s in scores],
+    )
+
+
+def check_complete(run: Path, latents: int = 7) -> tuple[list[Explanation], list[Scored]]:
+    """Every latent has its result, every explanation its scores, and every failure its reason."""
+    explanations, scores = rows(run)
+    assert len(explanations) == latents
+    judged = {(s.score.explanation, s.control): s.score.status for s in scores}
+    for explanation in explanations:
+        assert explanation.status == "explained" or explanation.reason
+        if explanation.status in SCORED_STATUSES:
+            assert (explanation.id, TRUE) in judged
+        if explanation.status == "explained" and judged[explanation.id, TRUE] == "scored":
+            assert (explanation.id, "empty") in judged
+    return explanations, scores

@@ -28,7 +28,6 @@ from autointerp.latents import (
     LatentId,
     Score,
 )
-from autointerp.registry import Options
 from autointerp.scorers import Materials
 from autointerp.scorers.detection import DetectionScorer
 from autointerp.subject.checkpoints import load_coder
@@ -216,9 +215,9 @@ def test_dead_and_rare_latents_are_named(world: World) -> None:
 
 def _score(world: World, latent: PlantedLatent, text: str) -> Score:
     where = LatentId(SAELENS, latent.index)
-    materials = Materials(latent=where, test=world.sets(latent), judge=PatternJudge())
+    materials = Materials(latent=where, test=world.sets(latent))
     explanation = Explanation(latent=where, text=text, explainer="test")
-    return asyncio.run(DetectionScorer(Options()).score(explanation, materials))
+    return asyncio.run(DetectionScorer(judge=PatternJudge()).score(explanation, materials))
 
 
 def _balanced(score: Score) -> float:

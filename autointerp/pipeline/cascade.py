@@ -33,7 +33,7 @@ from autointerp.pipeline.standings import (
 )
 from autointerp.pipeline.tasks import (
     ExplainTask,
-    JudgedScorer,
+    NamedScorer,
     Report,
     ScoreTask,
 )
@@ -123,8 +123,9 @@ class Cascade:
         made = {e.latent: e for e in self.results.explanations(tier) if is_scored(e)}
         section, seed = self.config.explainer, self.config.run.seed
         few = None if section["judge"]["kind"] == PATTERN else SELECT_WINDOWS
-        detection = SelectScorer(section["select"] or few, seed)
-        scorer = JudgedScorer(SELECT, detection, tools.judge(section["judge"]))
+        judge = tools.judge(section["judge"])
+        detection = SelectScorer(section["select"] or few, seed, judge)
+        scorer = NamedScorer(SELECT, detection, judge.name)
         explanations = [made[latent] for latent in wanted if latent in made]
         done_before = self.results.score_keys()
         task = ScoreTask(

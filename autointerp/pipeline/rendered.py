@@ -19,7 +19,7 @@ from autointerp.llm.templates import Templates
 from autointerp.pipeline.building import build_subject
 from autointerp.pipeline.directory import EXAMPLES, RESULTS
 from autointerp.pipeline.results import Results
-from autointerp.pipeline.tasks import Explainer, ExplainTask, JudgedScorer, ScoreTask
+from autointerp.pipeline.tasks import Explainer, ExplainTask, NamedScorer, ScoreTask
 from autointerp.pipeline.tools import Tools
 from autointerp.registry import Options
 
@@ -59,7 +59,7 @@ async def render(
     store: ExampleStore,
     latent: LatentId,
     explainers: Sequence[Explainer],
-    scorers: Sequence[JudgedScorer],
+    scorers: Sequence[NamedScorer],
     recorder: Recorder,
     explanation: Explanation | None = None,
 ) -> Rendered:
@@ -79,7 +79,7 @@ async def render(
     judged = explanation or Explanation(latent, PLACEHOLDER, "none")
     prompts = {}
     for scorer in scorers:
-        if _asks(scorer.judge):
+        if _asks(scorer.scorer) or _asks(getattr(scorer.scorer, "judge", None)):
             await ScoreTask(store, [judged], [scorer], {}, set(), _fail)(judged)
         prompts[scorer.name] = recorder.take()
     return Rendered(asked, prompts)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from autointerp.explainers.agent.publishing import MARGIN
+from autointerp.judges import Judge
 from autointerp.latents import HARD_SOURCES, Cost, Explanation, LatentId, Score
 from autointerp.pipeline.results import Results
-from autointerp.registry import Options
 from autointerp.scorers import Materials
 from autointerp.scorers.detection import DetectionScorer
 from autointerp.statistics import derived_generator
@@ -74,11 +74,11 @@ class Standing:
 class SelectScorer:
     """Detection on at most ``windows`` active, random and hard windows of SELECT each."""
 
-    needs = DetectionScorer.needs
+    reads: Literal["input", "output"] | None = DetectionScorer.reads
 
-    def __init__(self, windows: int | None, seed: int) -> None:
+    def __init__(self, windows: int | None, seed: int, judge: Judge) -> None:
         self._windows, self._seed = windows, seed
-        self._detection = DetectionScorer(Options(), seed)
+        self._detection = DetectionScorer(seed=seed, judge=judge)
 
     async def score(self, explanation: Explanation, materials: Materials) -> Score:
         rng = derived_generator(self._seed, materials.latent, "judged on select")

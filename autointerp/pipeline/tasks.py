@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 from autointerp.examples.sampling import SetBuilder
 from autointerp.examples.store import ExampleStore
-from autointerp.judges import Judge
 from autointerp.latents import (
     AutointerpError,
     Evidence,
@@ -36,12 +35,12 @@ class Explainer(Protocol):
 
 
 @dataclass(frozen=True)
-class JudgedScorer:
-    """A scorer under its name in the run, with the judge that answers it."""
+class NamedScorer:
+    """A scorer under its name in the run, and the name of the judge that answers it, if any."""
 
     name: str
     scorer: Scorer
-    judge: Judge
+    judge: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class ScoreTask:
 
     store: ExampleStore
     explanations: Sequence[Explanation]
-    scorers: Sequence[JudgedScorer]
+    scorers: Sequence[NamedScorer]
     controls: Mapping[LatentId, Sequence[Control]]
     done: set[tuple[str, str, str]]
     report: Report
@@ -97,13 +96,13 @@ class ScoreTask:
     def _sets(self) -> SetBuilder:
         return SetBuilder(self.store, self.split, [e.latent for e in self.todo])
 
-    def missing(self, explanation: Explanation) -> list[tuple[JudgedScorer, str]]:
+    def missing(self, explanation: Explanation) -> list[tuple[NamedScorer, str]]:
         """The (scorer, control) pairs that have no score yet."""
-        names = [TRUE, *(c.name for c in self.controls.get(explanation.latent, ()))]
+        controls = [c.name for c in self.controls.get(explanation.latent, ())]
         return [
             (scorer, name)
             for scorer in self.scorers
-            for name in names
+            for name in [TRUE, *(controls if scorer.scorer.reads else ())]
             if (explanation.id, scorer.name, name) not in self.done
         ]
 
@@ -115,25 +114,24 @@ class ScoreTask:
         scored = []
         for scorer, name in self.missing(explanation):
             asked = texts.get(name, explanation)
-            materials = self._materials(scorer, shown, test)
+            materials = self._materials(shown, test)
             score = await self._score(scorer, asked, materials)
             # A control belongs to the explanation that it stands in for.
             scored.append(Scored(replace(score, explanation=explanation.id), name))
         return scored
 
-    def _materials(self, scorer: JudgedScorer, shown: Evidence, test: LabelledSet) -> Materials:
+    def _materials(self, shown: Evidence, test: LabelledSet) -> Materials:
         latent = test.latent
         return Materials(
             latent=latent,
             test=test,
-            judge=scorer.judge,
             evidence=shown,
             background=self.store.background(self.split),
             background_maxima=self.store.background_maxima(latent, self.split),
         )
 
     async def _score(
-        self, scorer: JudgedScorer, explanation: Explanation, materials: Materials
+        self, scorer: NamedScorer, explanation: Explanation, materials: Materials
     ) -> Score:
         started = perf_counter()
         with metered() as account:
@@ -142,7 +140,7 @@ class ScoreTask:
         return replace(score, scorer=scorer.name, cost=cost)
 
     async def _judged(
-        self, scorer: JudgedScorer, explanation: Explanation, materials: Materials
+        self, scorer: NamedScorer, explanation: Explanation, materials: Materials
     ) -> Score:
         try:
             return await scorer.scorer.score(explanation, materials)
@@ -153,13 +151,13 @@ class ScoreTask:
             return _failed(scorer, materials.latent, error)
 
 
-def _failed(scorer: JudgedScorer, latent: LatentId, error: Exception) -> Score:
+def _failed(scorer: NamedScorer, latent: LatentId, error: Exception) -> Score:
     nothing: dict[str, Any] = {"metrics": {}, "outcomes": ()}
     return Score(
         latent=latent,
         explanation=None,
         scorer=scorer.name,
-        judge=scorer.judge.name,
+        judge=scorer.judge,
         headline="",
         chance=0.0,
         status="failed",

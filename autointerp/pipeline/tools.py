@@ -20,7 +20,7 @@ from autointerp.llm.limits import Backoff
 from autointerp.llm.opening import open_llms
 from autointerp.llm.templates import Templates
 from autointerp.llm.vllm_server import VLLMServer
-from autointerp.pipeline.tasks import Explainer, JudgedScorer
+from autointerp.pipeline.tasks import Explainer, NamedScorer
 from autointerp.registry import ASKING, Options, explainers, judges, scorers
 from autointerp.subject.model import Subject
 from autointerp.subject.probing import ProbeError, ProbeQueue
@@ -51,15 +51,19 @@ class Tools:
         explainer: Explainer = implementation(options, seed=self.config.run.seed, **supplied)
         return explainer
 
-    def scorers(self) -> list[JudgedScorer]:
+    def scorers(self) -> list[NamedScorer]:
         """The run's scorers, each with the judge that answers it."""
         built = []
         for i, section in enumerate(self.config.scorers):
-            kind = section["kind"]
             options = build_options(scorers, without_judge(section), f"scorers.{i}")
-            scorer = scorers.get(kind).implementation(options, seed=self.config.run.seed)
-            built.append(JudgedScorer(kind, scorer, self.judge(section["judge"])))
+            built.append(self._scorer(section, options))
         return built
+
+    def _scorer(self, section: Mapping[str, Any], options: Options) -> NamedScorer:
+        kind, judge = section["kind"], section.get("judge")
+        supplied = self._supply(options, judge)
+        scorer = scorers.get(kind).implementation(options, seed=self.config.run.seed, **supplied)
+        return NamedScorer(kind, scorer, judge["kind"] if judge else "")
 
     def judge(self, section: Mapping[str, Any]) -> Judge:
         options = build_options(judges, section, "judge")

@@ -196,9 +196,10 @@ def detection(server: LLMServer, folder: Path, sources: Sequence[Any], **options
         client = llms.clients["judge"]
         judge = LLMJudge(LLMJudgeOptions(**options), client=client, templates=Templates())
         kind = scorers.get("detection")
-        materials = Materials(LATENT, LabelledSet(LATENT, "test", items, {}, None, 0), judge)
+        materials = Materials(LATENT, LabelledSet(LATENT, "test", items, {}, None, 0))
         explanation = Explanation(LATENT, "even numbers", "by hand")
-        score: Score = await kind.implementation(kind.options()).score(explanation, materials)
+        scorer = kind.implementation(kind.options(), judge=judge)
+        score: Score = await scorer.score(explanation, materials)
         return score
 
     return run(server, folder, work)

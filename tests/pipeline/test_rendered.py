@@ -17,8 +17,8 @@ from autointerp.judges.pattern import PatternJudge
 from autointerp.latents import Explanation, LatentId
 from autointerp.llm.templates import Templates
 from autointerp.pipeline.rendered import PLACEHOLDER, Recorder, Rendered, render
-from autointerp.pipeline.tasks import Explainer, JudgedScorer
-from autointerp.registry import Options, scorers
+from autointerp.pipeline.tasks import Explainer, NamedScorer
+from autointerp.registry import scorers
 from autointerp.subject.checkpoints import load_coder
 from autointerp.subject.model import load_subject
 
@@ -49,8 +49,8 @@ def rendered(
     if with_llm:
         explainer = SinglePassExplainer(client=recorder, templates=templates)
         judge = LLMJudge(client=recorder, templates=templates)
-    detection = scorers.get("detection").implementation(Options())
-    judged = [JudgedScorer("detection", detection, judge)]
+    detection = scorers.get("detection").implementation(judge=judge)
+    judged = [NamedScorer("detection", detection, judge.name)]
     explanation = Explanation(latent, text, "by hand") if text else None
     return asyncio.run(render(store, latent, [explainer], judged, recorder, explanation))
 

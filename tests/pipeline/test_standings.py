@@ -155,8 +155,8 @@ def test_as_many_windows_are_judged_as_asked_for(
     items = [Item(example, source == "activating", source) for example, source in rows]
     select = LabelledSet(LATENT, "select", items, {}, None, 0)
     asked = replace(explained("cheap"), text='"x"')
-    materials = Materials(LATENT, select, PatternJudge())
-    score = asyncio.run(SelectScorer(windows, 0).score(asked, materials))
+    materials = Materials(LATENT, select)
+    score = asyncio.run(SelectScorer(windows, 0, PatternJudge()).score(asked, materials))
     counts = Counter(outcome.source for outcome in score.outcomes)
     assert (counts["activating"], counts["random"]) == (active, random)
     assert counts["token"] + counts["neighbour"] == hard

@@ -71,9 +71,9 @@ def detect(
     answer: Callable[[int], Answer], test: LabelledSet | None = None, seed: int = 0
 ) -> tuple[Score, ScriptedJudge]:
     judge, kind = ScriptedJudge(answer), scorers.get("detection")
-    scorer = kind.implementation(kind.options(), seed=seed)
+    scorer = kind.implementation(kind.options(), seed=seed, judge=judge)
     explanation = Explanation(LATENT, "a thing", "by hand")
-    score = asyncio.run(scorer.score(explanation, Materials(LATENT, test or labelled_set(), judge)))
+    score = asyncio.run(scorer.score(explanation, Materials(LATENT, test or labelled_set())))
     assert isinstance(score, Score)
     return score, judge
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from ..judges import Judge
 from ..latents import Explanation, Failure, LabelledSet, Score
@@ -21,7 +22,7 @@ class DetectionScorer:
     shortage is ``too_few_examples`` and costs nothing.
     """
 
-    reads = "input"
+    reads: Literal["input", "output"] | None = "input"
 
     def __init__(
         self, options: JudgedOptions | None = None, seed: int = 0, *, judge: Judge

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from autointerp.complaints import complaint, hint
 from autointerp.kinds import (
     all_options,
-    check_judge,
+    check_scorer,
     judge_options,
     resolve_cascade,
     resolve_kind,
@@ -28,10 +28,12 @@ from autointerp.sections import (
     CASCADE,
     DEFAULT_EXPLAINER,
     DEFAULT_LATENTS,
-    DEFAULT_SCORER,
+    DEFAULT_SCORERS,
     DEMO_CODERS,
+    EFFECTS,
     BudgetSection,
     CorpusSection,
+    EmbedderSection,
     EngineSection,
     ExamplesSection,
     LLMSection,
@@ -40,7 +42,7 @@ from autointerp.sections import (
     SubjectSection,
 )
 
-_STAGES = {"explainer": "explain", "scorers": "score"}
+_PLACES = ("explainer", "effects", "scorers")  # of sections that name a kind
 
 
 class RunConfig(Section):
@@ -55,13 +57,17 @@ class RunConfig(Section):
         default_factory=lambda: {"kind": DEFAULT_EXPLAINER}, validate_default=True
     )
     scorers: list[dict[str, Any]] = Field(
-        default_factory=lambda: [{"kind": DEFAULT_SCORER}], validate_default=True
+        default_factory=lambda: [{"kind": kind} for kind in DEFAULT_SCORERS], validate_default=True
+    )
+    effects: dict[str, Any] = Field(
+        default_factory=lambda: {"kind": EFFECTS}, validate_default=True
     )
     llms: dict[str, LLMSection] = Field(default_factory=dict)
     budget: BudgetSection = BudgetSection()
     journal: Path | None = None
     prompts: Path | None = None
     engine: EngineSection = EngineSection()
+    embedder: EmbedderSection = EmbedderSection()
 
     @model_validator(mode="before")
     @classmethod
@@ -80,6 +86,11 @@ class RunConfig(Section):
         if "tiers" in section or section.get("kind") == CASCADE:
             return resolve_cascade(section)
         return resolve_kind(explainers, section, "explainer")
+
+    @field_validator("effects")
+    @classmethod
+    def _known_effects(cls, section: dict[str, Any]) -> dict[str, Any]:
+        return resolve_kind(explainers, {"kind": EFFECTS, **section}, "effects", writes="output")
 
     @field_validator("scorers")
     @classmethod
@@ -124,8 +135,9 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _judges_read_what_is_written(self) -> Self:
         for i, section in enumerate(self.scorers):
-            if "judge" in section:
-                check_judge(section["judge"], self.tiers, f"scorers.{i}")
+            reads = scorers.get(section["kind"]).implementation.reads
+            writers = [self.effects] if reads == "output" else self.tiers
+            check_scorer(section, writers, f"scorers.{i}")
         return self
 
     @property
@@ -136,19 +148,26 @@ class RunConfig(Section):
 
     def needs(self, stage: Literal["explain", "score"]) -> frozenset[str]:
         """What the kinds of a stage, and their judges, need beside their options."""
-        found = [
-            o.needs() for where, o in self._all_options() if _STAGES[where.split(".")[0]] == stage
-        ]
-        return frozenset().union(*found)
+        return frozenset().union(*(o.needs() for o in self._options_of(stage)))
 
     def llm_names(self, stage: Literal["explain", "score"]) -> list[str]:
         """The language models that a stage asks."""
-        found = {
-            getattr(options, "llm", "")
-            for where, options in self._all_options()
-            if _STAGES[where.split(".")[0]] == stage and options.asks
-        }
-        return sorted(found)
+        asking = [options for options in self._options_of(stage) if options.asks]
+        return sorted({getattr(options, "llm", "") for options in asking})
+
+    @property
+    def writes_outputs(self) -> bool:
+        """Whether a scorer reads explanations of what latents cause, so that some are made."""
+        kinds = [scorers.get(section["kind"]) for section in self.scorers]
+        return any(kind.implementation.reads == "output" for kind in kinds)
+
+    def _options_of(self, stage: Literal["explain", "score"]) -> list[Options]:
+        pairs = self._all_options()
+        found = {name: [o for where, o in pairs if where.split(".")[0] == name] for name in _PLACES}
+        if stage == "explain":
+            return [*found["explainer"], *(found["effects"] if self.writes_outputs else [])]
+        steer = any("effects" in options.needs() for options in found["scorers"])
+        return [*found["scorers"], *(found["effects"] if steer else [])]
 
     def _all_options(self) -> list[tuple[str, Options]]:
         if self.explainer["kind"] == CASCADE:
@@ -157,9 +176,12 @@ class RunConfig(Section):
                 found += all_options(explainers, tier, f"explainer.tiers.{i}")
         else:
             found = all_options(explainers, self.explainer, "explainer")
+        scoring = []
         for i, section in enumerate(self.scorers):
-            found += all_options(scorers, section, f"scorers.{i}")
-        return found
+            scoring += all_options(scorers, section, f"scorers.{i}")
+        if self.writes_outputs or any("effects" in options.needs() for _, options in scoring):
+            found += all_options(explainers, self.effects, "effects")
+        return found + scoring
 
     def to_yaml(self) -> str:
         """The resolved file: reading it gives an equal configuration."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from autointerp.complaints import complaint
 from autointerp.latents import AutointerpError
-from autointerp.registry import Options, Registry, explainers, judges
+from autointerp.registry import Options, Registry, explainers, judges, scorers
 from autointerp.sections import CASCADE, CascadeSection
 
 PATTERN = "pattern"  # the judge that reads nothing but patterns
@@ -31,15 +31,24 @@ def build_options(registry: Registry[Any], section: Mapping[str, Any], where: st
         raise AutointerpError(f"{where}: {complaint(error, kind.options)}") from error
 
 
-def resolve_kind(registry: Registry[Any], section: Mapping[str, Any], where: str) -> dict[str, Any]:
+def resolve_kind(
+    registry: Registry[Any],
+    section: Mapping[str, Any],
+    where: str,
+    writes: Literal["input", "output"] = "input",
+) -> dict[str, Any]:
     """The section with all its own options, and the judge that answers it: unless said, a
     language model for what itself needs one, else ``pattern``.
+
+    ``writes`` is the kind of explanations that an explainer in this place must write.
 
     Raises:
         AutointerpError: naming what is wrong; an explainer's judge must read what it writes.
     """
     own = without_judge(section)
     options = build_options(registry, own, where)
+    if registry is explainers:
+        _check_writes(str(own["kind"]), where, writes)
     resolved = {"kind": own["kind"], **options.model_dump(mode="json")}
     if "judge" not in options.needs():
         if "judge" in section:
@@ -49,6 +58,15 @@ def resolve_kind(registry: Registry[Any], section: Mapping[str, Any], where: str
     if registry is explainers:
         check_judge(judge, [resolved], where)
     return {**resolved, "judge": judge}
+
+
+def _check_writes(kind: str, where: str, wanted: str) -> None:
+    """Refuse an explainer of what latents cause where one of what they fire on belongs, and the
+    other way round."""
+    written = getattr(explainers.get(kind).implementation, "writes", "input")
+    if written != wanted:
+        place = "effects" if written == "output" else "explainer"
+        raise AutointerpError(f"{where}: {kind} writes {written} explanations; put it in {place}")
 
 
 def resolve_cascade(section: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,13 +101,37 @@ def check_judge(judge: Mapping[str, Any], tiers: Sequence[Mapping[str, Any]], wh
     Raises:
         AutointerpError: naming the judge's place and the explainer.
     """
-    if judge["kind"] != PATTERN:
-        return
+    if judge["kind"] == PATTERN:
+        _refuse_other_texts(tiers, where, f"{where}.judge")
+
+
+def check_scorer(
+    section: Mapping[str, Any], tiers: Sequence[Mapping[str, Any]], where: str
+) -> None:
+    """Refuse a resolved scorer, or its judge, that cannot read what the explainers write.
+
+    Raises:
+        AutointerpError: naming the option's place and the explainer.
+    """
+    if "judge" in section:
+        check_judge(section["judge"], tiers, where)
+    elif reads_patterns_alone(section, where):
+        _refuse_other_texts(tiers, where, f"{where}.by")
+
+
+def reads_patterns_alone(section: Mapping[str, Any], where: str) -> bool:
+    """Whether a resolved scorer, or its judge, reads no explanations but patterns."""
+    if "judge" in section:
+        return bool(section["judge"]["kind"] == PATTERN)
+    return build_options(scorers, section, where).patterns_alone
+
+
+def _refuse_other_texts(tiers: Sequence[Mapping[str, Any]], where: str, option: str) -> None:
     for tier in tiers:
         if build_options(explainers, without_judge(tier), where).asks:
             raise AutointerpError(
-                f"{where}.judge: pattern reads patterns alone, and {tier['kind']} writes other"
-                f" texts; use {where}.judge=llm"
+                f"{option}: pattern reads patterns alone, and {tier['kind']} writes other"
+                f" texts; use {option}=llm"
             )
 
 

@@ -17,7 +17,7 @@ from autointerp.latents import AutointerpError
 from autointerp.sections import (
     DEFAULT_EXPLAINER,
     DEFAULT_LATENTS,
-    DEFAULT_SCORER,
+    DEFAULT_SCORERS,
     DEMO_CODERS,
     CoderSection,
 )
@@ -130,6 +130,6 @@ def _fill_in(tree: dict[str, Any], keys: list[str]) -> None:
         coders = tree.get("subject", {}).get("coders") or DEMO_CODERS
         tree.setdefault("latents", {str(name): DEFAULT_LATENTS for name in coders})
     if keys[0] == "scorers" and len(keys) > 1:
-        tree.setdefault("scorers", [{"kind": DEFAULT_SCORER}])
+        tree.setdefault("scorers", [{"kind": kind} for kind in DEFAULT_SCORERS])
     if keys[0] == "explainer" and len(keys) > 1:
         tree.setdefault("explainer", {"kind": DEFAULT_EXPLAINER})

@@ -31,8 +31,9 @@ class Options(BaseModel):
         """What the implementation takes beside options and seed: names of keyword arguments.
 
         The engine supplies ``client`` (the language model that ``self.llm`` names),
-        ``templates``, ``judge``, ``probes``, ``refused``, ``encode``, ``roles_factory`` and
-        ``rivals``.
+        ``templates``, ``judge``, ``probes``, ``refused``, ``encode``, ``roles_factory``,
+        ``rivals``, ``others``, ``steering``, ``prefixes``, ``effects``, ``embedder`` and
+        ``base_lm`` (the model that ``self.model`` names, else the subject).
         """
         return frozenset()
 
@@ -40,6 +41,12 @@ class Options(BaseModel):
     def asks(self) -> bool:
         """Whether a language model answers what is asked with these options."""
         return bool(self.needs() & ASKING)
+
+    @property
+    def patterns_alone(self) -> bool:
+        """Whether a scorer with these options reads no explanations but patterns, by itself and
+        not because of its judge."""
+        return False
 
 
 T = TypeVar("T")

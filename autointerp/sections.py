@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 DEMO = Path(__file__).parent / "demo"
 DEMO_CODERS = ("layers.0", "layers.1")
 DEFAULT_LATENTS = "alive:40"
-DEFAULT_EXPLAINER, DEFAULT_SCORER = "pattern", "detection"
+DEFAULT_EXPLAINER, DEFAULT_SCORERS = "pattern", ("detection", "fuzzing")
+EFFECTS = "effects"  # the explainer of what latents cause, unless another is named
 CASCADE = "cascade"  # the explainer of a run whose ``explainer`` has tiers
 
 
@@ -124,7 +125,11 @@ class TestWindows(Section):
 
 
 class ExamplesSection(Section):
-    """The geometry of the example store; ``window`` is in tokens, ``background`` in windows."""
+    """The geometry of the example store; ``window`` is in tokens, ``background`` in windows.
+
+    ``semantic`` adds negatives that are near in meaning to what a latent fires in, by the run's
+    ``embedder``.
+    """
 
     window: int = Field(default=32, ge=2)
     background: int = Field(default=4096, ge=1)
@@ -132,6 +137,18 @@ class ExamplesSection(Section):
     explain: ExplainWindows = ExplainWindows()
     select: SelectWindows = SelectWindows()
     test: TestWindows = TestWindows()
+    semantic: bool = False
+
+
+class EmbedderSection(Section):
+    """The sentence-transformers model that turns texts into vectors: a folder, or a hub id.
+
+    It is loaded only where something needs it.
+    """
+
+    model: str = "sentence-transformers/all-MiniLM-L6-v2"
+    revision: str | None = None
+    device: str = "auto"
 
 
 class PriceSection(Section):

@@ -7,13 +7,23 @@ relatively.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..latents import Background, Evidence, Explanation, LabelledSet, LatentId, Score
+from ..latents import (
+    Background,
+    Evidence,
+    ExampleBlock,
+    Explanation,
+    Item,
+    LabelledSet,
+    LatentId,
+    Score,
+)
 from ..registry import Options
 
 
@@ -22,7 +32,10 @@ class Materials:
     """What a scorer may use for one latent.
 
     ``test`` are labelled TEST windows. ``background_maxima`` [n] has the latent's maximum in
-    every window of ``background``, 0 where inactive.
+    every window of ``background``, 0 where inactive. ``active`` reads the uniform sample of the
+    latent's active TEST windows; ``active_count`` are all there are in the corpus.
+    ``selection`` reads labelled SELECT windows, to fit on and never to report. ``peers`` are the
+    run's explanations of the same kind and coder, the latent's own among them.
     """
 
     latent: LatentId
@@ -30,6 +43,39 @@ class Materials:
     evidence: Evidence | None = None
     background: Background | None = None
     background_maxima: NDArray[np.float32] | None = None
+    active: Callable[[], ExampleBlock] | None = None
+    active_count: int = 0
+    peers: Sequence[Explanation] = ()
+    selection: Callable[[], LabelledSet] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Other:
+    """Another latent of the run: its explanation, and its active windows of TEST by decile.
+
+    ``active`` are all windows, by document and start, in which it is known to be active.
+    """
+
+    explanation: Explanation
+    windows: Sequence[Item]
+    active: frozenset[tuple[int, int]]
+
+
+class Others(Protocol):
+    """The explained latents of a run, of which a scorer may need some beside its own."""
+
+    def nearest(self, latent: LatentId, count: int) -> list[Other]:
+        """Up to ``count`` of the same coder, those of the nearest decoder directions first.
+
+        Their windows are none of those in which two of them, or the latent too, are known to be
+        active.
+        """
+        ...
+
+    def apart(self, latent: LatentId, count: int) -> list[Other]:
+        """Up to ``count`` random ones of the same coder, the least often active together with the
+        latent first; their windows are none of those in which it is known to be active."""
+        ...
 
 
 class JudgedOptions(Options):
@@ -44,6 +90,8 @@ class Scorer(Protocol):
 
     ``reads`` tells which kind of explanation: ``input`` (what the latent fires on), ``output``
     (what it causes), or None if it scores the latent itself; then there are no controls.
+    One that has ``controls``, scorers by name, is controlled by them too: they ask about the same
+    explanation in another way.
     """
 
     reads: Literal["input", "output"] | None

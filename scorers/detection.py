@@ -2,77 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 from ..judges import Judge
-from ..latents import Explanation, Failure, LabelledSet, Score
+from ..latents import Explanation, LabelledSet, Score
 from ..registry import scorers
-from . import JudgedOptions, Materials
-from .labels import POSITIVE, Answer, ask, label_metrics
+from . import Materials
+from .blocks import BlockOptions, sequential_score
+from .delphi_protocol import protocol_score
+from .labels import POSITIVE, ask, label_score, too_few
+from .natural import precision_metric
 
-HEADLINE = "balanced_accuracy"
 
-
-@scorers.register("detection", JudgedOptions)
+@scorers.register("detection", BlockOptions)
 class DetectionScorer:
     """Labels whole windows; headline: balanced accuracy on positives and random negatives.
 
+    ``natural_precision`` is the precision at the latent's own rate, where it can be known.
     Negatives of harder sources are judged too and reported apart. A latent whose set has a
     shortage is ``too_few_examples`` and costs nothing.
     """
 
     reads: Literal["input", "output"] | None = "input"
 
-    def __init__(
-        self, options: JudgedOptions | None = None, seed: int = 0, *, judge: Judge
-    ) -> None:
-        self.options = options or JudgedOptions()
+    def __init__(self, options: BlockOptions | None = None, seed: int = 0, *, judge: Judge) -> None:
+        self.options = options or BlockOptions()
         self.seed = seed
         self.judge = judge
 
     async def score(self, explanation: Explanation, materials: Materials) -> Score:
+        if self.options.protocol == "delphi":
+            return await protocol_score(
+                explanation, materials, self.judge, scorer="detection", marked=False
+            )
         shortage = _shortage(materials.test)
         if shortage is not None:
-            return self._unscored(explanation, materials, shortage)
+            return too_few(explanation, shortage, scorer="detection", judge=self.judge.name)
+        test = materials.test
+        details = {"unavailable": dict(test.unavailable), "dropped": test.dropped}
+        if self.options.sequential:
+            return await sequential_score(
+                self.judge,
+                explanation,
+                test.items,
+                self.options,
+                seed=self.seed,
+                scorer="detection",
+                details=details,
+            )
         answers = await ask(
-            self.judge,
-            explanation,
-            materials.test.items,
-            seed=self.seed,
-            purpose="detection",
+            self.judge, explanation, test.items, seed=self.seed, purpose="detection"
         )
-        reason = _all_failed(answers)
-        return Score(
-            latent=materials.latent,
-            explanation=explanation.id,
-            scorer="detection",
-            judge=self.judge.name,
-            headline=HEADLINE,
-            chance=0.5,
-            metrics=label_metrics(answers),
-            outcomes=answers,
-            status="scored" if reason is None else "failed",
-            reason=reason,
-            details={
-                "unavailable": dict(materials.test.unavailable),
-                "dropped": materials.test.dropped,
-            },
+        score = label_score(
+            answers, explanation, scorer="detection", judge=self.judge.name, details=details
         )
-
-    def _unscored(self, explanation: Explanation, materials: Materials, reason: str) -> Score:
-        return Score(
-            latent=materials.latent,
-            explanation=explanation.id,
-            scorer="detection",
-            judge=self.judge.name,
-            headline=HEADLINE,
-            chance=0.5,
-            metrics={},
-            outcomes=(),
-            status="too_few_examples",
-            reason=reason,
-        )
+        natural = precision_metric(self.judge, explanation, materials, test.items, answers)
+        return replace(score, metrics={**score.metrics, **natural})
 
 
 def _shortage(test: LabelledSet) -> str | None:
@@ -85,9 +71,3 @@ def _shortage(test: LabelledSet) -> str | None:
     if "random" not in sources:
         return test.unavailable.get("random", "no random windows in which the latent is inactive")
     return None
-
-
-def _all_failed(answers: Sequence[Answer]) -> str | None:
-    """Why the judge gave no usable answer at all, if it gave none."""
-    reasons = [a.reason for a in answers if isinstance(a, Failure)]
-    return f"no item was judged: {reasons[0]}" if len(reasons) == len(answers) else None

@@ -25,7 +25,7 @@ from small_run import settings, start
 
 from autointerp.cli import main
 from autointerp.config import load_config
-from autointerp.latents import Cost, Explanation
+from autointerp.latents import Choice, Cost, Explanation, Label, Score
 from autointerp.llm.journal import Journal, key_of
 from autointerp.pipeline import tools
 from autointerp.pipeline.results import Results
@@ -188,10 +188,22 @@ def killed(command: list[str], server: Recorder, requests: int, after: float) ->
 
 def rows(run: Path) -> tuple[list[Explanation], list[Scored]]:
     """All rows of a run with their details, outcomes and costs, less what differs by nature:
-    the seconds, and the journal's key, which holds the server's address."""
+    the seconds, and the journal's keys, which hold the server's address."""
 
     def timeless(cost: Cost) -> Cost:
         return replace(cost, seconds=0.0)
+
+    def plain(score: Score) -> Score:
+        """Requests are numbered in the order in which outcomes name them."""
+        names = [getattr(o, "request", None) for o in score.outcomes]
+        numbers = {name: str(i) for i, name in enumerate(dict.fromkeys(filter(None, names)))}
+        outcomes = [
+            replace(o, request=numbers[o.request])
+            if isinstance(o, Label | Choice) and o.request is not None
+            else o
+            for o in score.outcomes
+        ]
+        return replace(score, outcomes=outcomes, cost=timeless(score.cost))
 
     with Results.read(run / "results.sqlite") as results:
         explanations = results.explanations(details=True)
@@ -200,7 +212,7 @@ def rows(run: Path) -> tuple[list[Explanation], list[Scored]]:
         explanation.details.pop("request", None)
     return (
         [replace(e, cost=timeless(e.cost)) for e in explanations],
-        [replace(s, score=replace(s.score, cost=timeless(s.score.cost))) for s in scores],
+        [replace(s, score=plain(s.score)) for s in scores],
     )
 
 

@@ -6,6 +6,7 @@ prints its URL as one line of JSON and serves until it is stopped; ``GET /stats`
 
 It answers ``/v1/chat/completions``, ``/v1/completions``, ``/v1/models`` and ``/health``. Without
 ``answer``, an answer is drawn from a hash of the request: a value that fits its schema, or prose.
+A text to echo comes back with the log probabilities of a model that expects words to return.
 Which request meets which fault depends on the seed, the request, and how often it was asked.
 """
 
@@ -23,7 +24,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from llm_values import logprobs, prose, random_answer, wrong_length
+from llm_values import echoed, logprobs, prose, random_answer, wrong_length
 
 TRANSPORT_FAULTS = ("429", "503", "500", "reset", "hang", "truncated", "empty", "trickle")
 CONTENT_FAULTS = ("prose", "wrong_length", "garbage")
@@ -212,7 +213,9 @@ class LLMServer:
             choice["message"] = {"role": "assistant", "content": content}
         else:
             choice["text"] = content
-        if body.get("logprobs"):
+        if body.get("echo"):
+            choice |= {"text": body["prompt"], "logprobs": echoed(body["prompt"])}
+        elif body.get("logprobs"):
             choice["logprobs"] = {"content": logprobs(content, body.get("top_logprobs", 0), key)}
         return {
             "id": f"chatcmpl-{key}",

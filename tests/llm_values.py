@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -107,3 +108,14 @@ def logprobs(content: str, top: int, key: str) -> list[dict[str, Any]]:
         others = [{"token": f"{token}{n}", "logprob": logprob - n} for n in range(top)]
         entries.append({"token": token, "logprob": logprob, "top_logprobs": others})
     return entries
+
+
+NEW, AGAIN = -5.0, -1.0  # log probability of a word that did not, or did, stand in the text before
+
+
+def echoed(text: str) -> dict[str, Any]:
+    """What completions tell of a text's own tokens: words with the blanks before them."""
+    tokens = re.findall(r"\s*\S+|\s+$", text)
+    words = [token.strip() for token in tokens]
+    seen = [AGAIN if word in words[:place] else NEW for place, word in enumerate(words)]
+    return {"tokens": tokens, "token_logprobs": [None, *seen[1:]]}

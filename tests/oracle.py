@@ -1,8 +1,8 @@
 """A scripted language model that finds the planted rules by experiment, from prompts alone.
 
-``LLMServer(answer=Oracle())`` plays the agent's roles. Its first hypotheses are always wrong: too
-broad, too narrow or unrelated, by a hash of the evidence that the prompt shows. Only mispredicted
-probes make it write what it recognises.
+``LLMServer(answer=Oracle())`` plays the agent's roles, and a judge. Its first hypotheses are always
+wrong: too broad, too narrow or unrelated, by a hash of the evidence that the prompt shows. Only
+mispredicted probes make it write what it recognises.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from oracle_judging import is_judging, judged
 from oracle_probes import Writer
 from oracle_reading import (
     Claim,
@@ -32,12 +33,15 @@ MISTAKES = ("broad", "narrow", "unrelated")
 
 
 class Oracle:
-    """Answers the agent's prompts; called with the body of a request. Counts its mistakes."""
+    """Answers prompts of the agent and of judges; called with the body of a request. Counts its
+    mistakes."""
 
     def __init__(self) -> None:
         self.mistakes: Counter[str] = Counter()
 
     def __call__(self, body: Body) -> Any:
+        if is_judging(body):
+            return judged(body)
         turns = {m["role"]: m["content"] for m in reversed(body["messages"])}  # the first of each
         prompt = read_prompt(turns["system"], turns["user"])
         rng = random.Random(turns["user"])

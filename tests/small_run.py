@@ -23,7 +23,8 @@ TOKENS = 20_000
 
 
 def settings(planted: Planted, a: str = "alive:4", b: str = "alive:4") -> list[str]:
-    """Overrides for a run over ``a`` latents of one planted coder and ``b`` of another."""
+    """Overrides for a run over ``a`` latents of one planted coder and ``b`` of another, scored by
+    detection."""
     coders = {"a": str(planted.files.coders[SAELENS]), "b": str(planted.files.coders[TOPK])}
     return [
         f"subject.model={planted.files.model}",
@@ -34,6 +35,7 @@ def settings(planted: Planted, a: str = "alive:4", b: str = "alive:4") -> list[s
         f"corpus.source={planted.corpus}",
         f"corpus.tokens={TOKENS}",
         f"latents={json.dumps({'a': a, 'b': b})}",
+        "scorers=[{kind: detection}]",
     ]
 
 

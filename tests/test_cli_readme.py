@@ -22,7 +22,7 @@ COMMANDS = [
     re.split(r"\s{2,}", line)[0] for line in README.splitlines() if line.startswith("autointerp ")
 ]
 OWN, ASKING = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-LONG = {"run", "collect", "explain", "score"}
+LONG = {"run", "collect", "explain", "score", "control"}
 
 
 def words(command: str, **placeholders: str) -> list[str]:
@@ -38,7 +38,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_command_is_shown() -> None:
     shown = {words(command)[0] for command in COMMANDS}
-    assert shown == {*LONG, "status", "show", "prompts", "probe"}
+    assert shown == {*LONG, "status", "show", "compare", "prompts", "probe"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -19,8 +19,8 @@ def test_the_default_is_the_demo() -> None:
     assert set(config.subject.coders) == {"layers.0", "layers.1"}
     assert config.latents == {"layers.0": "alive:40", "layers.1": "alive:40"}
     assert config.explainer["kind"] == "pattern"
-    assert [s["kind"] for s in config.scorers] == ["detection"]
-    assert config.scorers[0]["judge"]["kind"] == "pattern"
+    assert [s["kind"] for s in config.scorers] == ["detection", "fuzzing"]
+    assert [s["judge"]["kind"] for s in config.scorers] == ["pattern", "pattern"]
 
 
 def test_the_resolved_file_reads_back_equal(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_another_kind_starts_its_section_anew(tmp_path: Path) -> None:
 
 TIERS = "explainer.tiers=[{kind: pattern}, {kind: single_pass}]"
 NAMED = ("llms.explainer.model=m", "llms.judge.model=m")
-JUDGED = "scorers.0.judge=llm"
+JUDGED = "scorers=[{kind: detection, judge: llm}]"
 
 
 def test_tiers_make_a_cascade_whatever_the_order_of_overrides(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_kind_that_asks_a_language_model_needs_one() -> None:
     assert config.needs("explain") == {"client", "templates"}
     assert config.llm_names("explain") == ["explainer"]
     assert not config.llm_names("score")
-    config = load_config(None, [*one, "scorers.0.judge=llm", "llms.judge.model=m"])
+    config = load_config(None, [*one, JUDGED, "llms.judge.model=m"])
     assert config.llm_names("score") == ["judge"]
 
 
@@ -201,4 +201,4 @@ def test_a_judge_of_patterns_is_refused_where_other_texts_are_written(
     with pytest.raises(AutointerpError, match=f"{where}.judge: pattern reads .*{where}.judge=llm"):
         load_config(None, [f"explainer={section}", *NAMED])
     judged = [f"explainer={section.replace('judge: pattern', 'judge: llm')}", *NAMED]
-    assert load_config(None, [*judged, "scorers.0.judge=llm"]).llm_names("score") == ["judge"]
+    assert load_config(None, [*judged, JUDGED]).llm_names("score") == ["judge"]

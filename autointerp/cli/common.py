@@ -24,6 +24,17 @@ def no_run(name: str) -> str:
     return f"no run at {name} or runs/{name}"
 
 
+def existing(run: str) -> Path:
+    """A run by its path or its name. Raises AutointerpError if there is none."""
+    from autointerp.latents import AutointerpError
+    from autointerp.pipeline.status import find_run
+
+    path = find_run(run)
+    if path is None:
+        raise AutointerpError(no_run(run))
+    return path
+
+
 def print_json(document: dict[str, Any]) -> None:
     print(json.dumps(document, ensure_ascii=False))
 

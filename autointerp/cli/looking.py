@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from autointerp.cli.common import DONE, no_run, place, print_json, read_config, refuse
+from autointerp.cli.common import DONE, existing, no_run, place, print_json, read_config, refuse
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -28,11 +27,13 @@ def status(arguments: argparse.Namespace) -> int:
     counts = ", ".join(f"{name} {count}" for name, count in document["by_status"].items())
     print(f"{document['latents']} latents: {counts or 'none yet'}")
     for scorer, figures in document["scores"].items():
-        if figures["mean"] is not None:
-            print(
-                f"{scorer}: {figures['metric']} {figures['mean']:.3f} "
-                f"({figures['low']:.3f} to {figures['high']:.3f}) over {figures['n']}"
-            )
+        if figures["mean"] is None:
+            print(f"{scorer}: nothing scored yet")
+            continue
+        print(
+            f"{scorer}: {figures['metric']} {figures['mean']:.3f} "
+            f"({figures['low']:.3f} to {figures['high']:.3f}) over {figures['n']}"
+        )
     return DONE
 
 
@@ -46,7 +47,7 @@ def show(arguments: argparse.Namespace) -> int:
     from autointerp.pipeline.shown import latent_document
     from autointerp.report.latent import print_latent
 
-    path = _existing(arguments.directory)
+    path = existing(arguments.directory)
     latent = LatentId.parse(arguments.latent)
     with Results.read(path / directory.RESULTS) as results:
         document = latent_document(results, ExampleStore.open(path / directory.EXAMPLES), latent)
@@ -57,16 +58,6 @@ def show(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def _existing(run: str) -> Path:
-    from autointerp.latents import AutointerpError
-    from autointerp.pipeline.status import find_run
-
-    path = find_run(run)
-    if path is None:
-        raise AutointerpError(no_run(run))
-    return path
-
-
 def prompts(arguments: argparse.Namespace) -> int:
     from autointerp.config import load_config
     from autointerp.latents import LatentId
@@ -74,7 +65,7 @@ def prompts(arguments: argparse.Namespace) -> int:
     from autointerp.pipeline.rendered import render_run
     from autointerp.report.prompts import as_document, print_prompts
 
-    run = _existing(arguments.directory)
+    run = existing(arguments.directory)
     config = load_config(run / directory.CONFIG, [*arguments.overrides, *place(run)])
     rendered = render_run(config, LatentId.parse(arguments.latent))
     asked = {"explainer": rendered.explainer, **rendered.scorers}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from autointerp.cli import looking, stages
+from autointerp.cli import comparing, looking, stages
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -42,6 +42,15 @@ def _parser() -> argparse.ArgumentParser:
     prompts.add_argument("latent", metavar="LATENT")
     prompts.add_argument("overrides", nargs="*", metavar="key.sub=value")
     _json_option(prompts, looking.prompts)
+    compare = commands.add_parser("compare", help="two runs, paired by latent and by item")
+    compare.add_argument("a", metavar="RUN_A")
+    compare.add_argument("b", metavar="RUN_B")
+    compare.add_argument("--scorer", metavar="NAME", help="default: all that both have")
+    _json_option(compare, comparing.compare)
+    control = commands.add_parser("control", help="run the same on random coders or a random model")
+    control.add_argument("directory", metavar="RUN")
+    control.add_argument("--kind", required=True, choices=["random_coder", "random_subject"])
+    _json_option(control, comparing.control)
     probe = _add(commands, "probe", looking.probe, "colour the tokens of texts by activation")
     probe.add_argument("--latent", action="append", required=True, metavar="CODER/INDEX")
     probe.add_argument("--text", action="append", default=[])

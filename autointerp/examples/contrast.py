@@ -70,12 +70,23 @@ class Shard:
 
 
 class Contrasts:
-    """All prepared negatives of a store, by latent."""
+    """All prepared negatives of a store, by latent.
 
-    def __init__(self, store: ExampleStore) -> None:
-        header = (store.directory / MARKER).read_bytes()
-        digest = hashlib.blake2b(header + bytes([VERSION]), digest_size=8).hexdigest()
-        self.directory = store.directory / f"negatives-{digest}"
+    ``groups`` are those that each shard has; ``kind`` names their folder, and ``made_by`` is
+    what else they depend on.
+    """
+
+    def __init__(
+        self,
+        store: ExampleStore,
+        groups: Sequence[Group] = GROUPS,
+        kind: str = "negatives",
+        made_by: str = "",
+    ) -> None:
+        self._groups = list(groups)
+        header = (store.directory / MARKER).read_bytes() + bytes([VERSION]) + made_by.encode()
+        digest = hashlib.blake2b(header, digest_size=8).hexdigest()
+        self.directory = store.directory / f"{kind}-{digest}"
         self._places: dict[LatentId, tuple[Shard, int]] = {}
         for path in sorted(self.directory.glob("*.npz")):
             self._include(Shard.load(path))
@@ -101,7 +112,7 @@ class Contrasts:
         if place is None:
             return np.zeros(0, np.int64)
         shard, row = place
-        slot = row * len(GROUPS) + GROUPS.index(group)
+        slot = row * len(self._groups) + self._groups.index(group)
         return shard.windows[shard.offsets[slot] : shard.offsets[slot + 1]]
 
     def logit_lens(self, latent: LatentId) -> list[int]:

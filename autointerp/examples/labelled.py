@@ -24,6 +24,7 @@ from autointerp.examples.overlap import (
     span_hashes,
 )
 from autointerp.examples.pools import codes_of, middles, pools
+from autointerp.examples.semantic import semantic
 from autointerp.examples.store import ExampleStore, Windows
 from autointerp.latents import (
     Evidence,
@@ -45,7 +46,8 @@ FEWEST_POSITIVES = 10
 FEWEST_DOCUMENTS = 5
 FEWEST_NEGATIVES = 10
 _ITEM = partial(tuple.__new__, Item)  # twice as fast as calling the class
-NEGATIVE_SOURCES: tuple[Source, ...] = ("random", "token", "neighbour")
+NEGATIVE_SOURCES: tuple[Source, ...] = ("random", "token", "neighbour")  # semantic: if embedded
+NO_EMBEDDER = "no embedder"
 
 
 def build_examples(
@@ -86,6 +88,7 @@ class _Gathered(NamedTuple):
     tokens: Tokens  # [n, window]
     spans: Hashes  # [active], of the tokens around the peak
     repeated: NDArray[np.bool_]  # [n], of something shown
+    sources: tuple[Source, ...]  # of the negatives
 
 
 class _Chosen(NamedTuple):
@@ -165,9 +168,11 @@ def _plan(
         return _Plan({}, {}, positives.shortage, positives.chosen.dropped)
     chosen: dict[Source, _Chosen] = {"activating": positives.chosen}
     unavailable: dict[str, str] = {}
+    if "semantic" not in gathered.sources:
+        unavailable["semantic"] = NO_EMBEDDER
     dropped = positives.chosen.dropped
     taken = np.zeros(0, np.int64)
-    for place, source in enumerate(NEGATIVE_SOURCES, number * len(NEGATIVE_SOURCES)):
+    for place, source in enumerate(gathered.sources, number * len(gathered.sources)):
         negatives = _negatives(gathered, gathered.negatives[place], taken)
         dropped += negatives.dropped
         if len(negatives.at) < FEWEST_NEGATIVES:
@@ -179,13 +184,15 @@ def _plan(
 
 
 def _reason(store: ExampleStore, latent: LatentId, source: Source, found: int) -> str:
-    if source != "random" and latent not in contrasts(store):
+    prepared = semantic(store) if source == "semantic" else contrasts(store)
+    if source != "random" and (prepared is None or latent not in prepared):
         return "not prepared"
     return f"{found} windows, {FEWEST_NEGATIVES} are needed"
 
 
 def _gather(store: ExampleStore, split: Split, shown: list[Evidence]) -> _Gathered:
     latents = [e.latent for e in shown]
+    sources = NEGATIVE_SOURCES if semantic(store) is None else (*NEGATIVE_SOURCES, "semantic")
     active, bounds = store.windows_of(latents, split, "sampled")
     negatives = list(_candidates(store, latents, split))
     counts = [len(part) for part in negatives]
@@ -193,7 +200,7 @@ def _gather(store: ExampleStore, split: Split, shown: list[Evidence]) -> _Gather
     owners = np.concatenate(
         [
             np.repeat(np.arange(len(latents)), np.diff(bounds)),
-            np.repeat(np.arange(len(negatives)) // len(NEGATIVE_SOURCES), counts),
+            np.repeat(np.arange(len(negatives)) // len(sources), counts),
         ]
     )
     tokens = store.window_tokens(*split_addresses(codes))
@@ -213,7 +220,7 @@ def _gather(store: ExampleStore, split: Split, shown: list[Evidence]) -> _Gather
     repeated[order] |= mine.repeated_by(all_hashed, owners[order])
     places = np.split(np.arange(len(active), len(codes)), np.cumsum(counts)[:-1])
     spans = span_hashes(tokens[: len(active)], peaks[: len(active)])
-    return _Gathered(active, bounds, places, codes, tokens, spans, repeated)
+    return _Gathered(active, bounds, places, codes, tokens, spans, repeated, sources)
 
 
 def _candidates(
@@ -225,6 +232,7 @@ def _candidates(
     since some repeat what was shown.
     """
     prepared, codes = contrasts(store), pools(store).codes[split]
+    embedded = semantic(store)
     seeds = [seed_of(store.seed, latent, f"{split} random") for latent in latents]
     inactive = np.stack([store.background_maxima(latent, split) == 0 for latent in latents])
     drawn = draw_each(seeds, codes, inactive, RANDOM_DRAWN)
@@ -232,6 +240,8 @@ def _candidates(
         yield codes[at]
         for source in NEGATIVE_SOURCES[1:]:
             yield prepared.windows(latent, (split, source))
+        if embedded is not None:
+            yield embedded.windows(latent, (split, "semantic"))
 
 
 def _shown_tokens(shown: list[Evidence], window: int) -> tuple[Tokens, Owners]:

@@ -34,7 +34,7 @@ READ_PER_MISSING = 2
 PEAK_TOKENS = 16
 PEAK_SHARE = 0.8
 FROM_NEIGHBOUR = 8  # windows read of each neighbour
-LENS_TOKENS = 10
+LENS_TOKENS = 20
 
 
 class _Candidates(NamedTuple):

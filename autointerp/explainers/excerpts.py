@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby, zip_longest
 from typing import Literal
 
 import numpy as np
 
-from autointerp.explainers.agent.scales import Scale
 from autointerp.judges.windows import quoted, separator, shown
 from autointerp.latents import Evidence, Example, ExampleBlock
+from autointerp.latents.scales import Scale, distinct, span
 from autointerp.statistics import derived_generator
 
 Sampling = Literal["top", "random", "quantile"]
 
-SPAN = 8  # windows are the same if they agree within this many tokens of their peaks
 QUANTILES = 10
 MARKED = 0.3  # share of the window's maximum from which a token is marked
 MARKS = (("<<", ">>"), ("⟦", "⟧"), ("«", "»"), ("⟪", "⟫"))
@@ -53,8 +52,8 @@ def choose(
         "quantile": _by_quantile(mixed),
     }[sampling]
     first = pool[:count]
-    taken = {_key(example) for example in first}
-    rest = [example for example in _by_quantile(mixed) if _key(example) not in taken]
+    taken = {span(example) for example in first}
+    rest = [example for example in _by_quantile(mixed) if span(example) not in taken]
     silent = distinct(evidence.token_matched)
     silent += _silent(evidence, max(0, contrasts + held - len(silent)), rng)
     return Chosen(
@@ -63,19 +62,6 @@ def choose(
         held_active=rest[:held],
         held_silent=silent[contrasts : contrasts + held],
     )
-
-
-def distinct(examples: Iterable[Example]) -> list[Example]:
-    """The first of all windows that agree around their peaks, in their order."""
-    found: dict[bytes, Example] = {}
-    for example in examples:
-        found.setdefault(_key(example), example)
-    return list(found.values())
-
-
-def _key(example: Example) -> bytes:
-    peak = int(example.activations.argmax())
-    return example.token_ids[max(0, peak - SPAN) : peak + SPAN + 1].tobytes()
 
 
 def _by_quantile(mixed: Sequence[Example]) -> list[Example]:

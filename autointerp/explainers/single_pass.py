@@ -14,11 +14,12 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, Field, create_model
 
 from autointerp.explainers.counterexamples import mistakes
-from autointerp.explainers.excerpts import Chosen, Sampling, Writer, choose, distinct
+from autointerp.explainers.excerpts import Chosen, Sampling, Writer, choose
 from autointerp.judges import Judge
 from autointerp.judges.llm import LLMJudge
 from autointerp.judges.windows import quoted, shown
 from autointerp.latents import Evidence, Explanation, LabelledSet, LatentId
+from autointerp.latents.scales import distinct
 from autointerp.llm.accounts import metered
 from autointerp.llm.client import LLMClient, LLMFailure
 from autointerp.llm.templates import Templates, ask
@@ -27,6 +28,7 @@ from autointerp.registry import Options, explainers
 
 FEWEST = 10  # distinct active windows
 CONTRASTS = 10
+LENS_TOKENS = 10
 HELD_BACK = 10  # windows of each label that test an explanation before it is revised
 LABEL_WORDS, DESCRIPTION_WORDS = 20, 60
 
@@ -54,7 +56,7 @@ class SinglePassOptions(Options):
         return frozenset({"client", "templates", *(("judge",) if self.revise else ())})
 
 
-def _text_of(most: int) -> AfterValidator:
+def text_of(most: int) -> AfterValidator:
     """Some words, at most so many: checked here, since few servers know such limits."""
 
     def check(text: str) -> str:
@@ -69,8 +71,8 @@ def _text_of(most: int) -> AfterValidator:
 class Meaning(BaseModel):
     """One thing that a latent is active on."""
 
-    description: Annotated[str, _text_of(DESCRIPTION_WORDS)]
-    label: Annotated[str, _text_of(LABEL_WORDS)]
+    description: Annotated[str, text_of(DESCRIPTION_WORDS)]
+    label: Annotated[str, text_of(LABEL_WORDS)]
 
 
 class Meanings(BaseModel):
@@ -170,7 +172,7 @@ class SinglePassExplainer:
             "closing": writer.marks[1],
             "excerpts": writer.lines(chosen.shown),
             "contrasts": shown(chosen.contrasts),
-            "lens": ", ".join(map(quoted, evidence.logit_lens)),
+            "lens": ", ".join(map(quoted, evidence.logit_lens[:LENS_TOKENS])),
             "activations": options.activations,
             "contrastive": options.contrastive,
             "logit_lens": options.logit_lens,

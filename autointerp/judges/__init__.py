@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from autointerp.latents import Example, LatentId
+import numpy as np
+from numpy.typing import NDArray
+
+from autointerp.latents import Background, Example, LatentId
+
+Marks = NDArray[np.bool_]  # [window] which tokens of a window are asked about; at least one
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,14 @@ class NoVerdict:
     reason: str
 
 
+@dataclass(frozen=True)
+class Pick:
+    """A judge's choice among explanations: its index. ``request`` is as in ``Verdict``."""
+
+    chosen: int
+    request: str | None = None
+
+
 class Judge(Protocol):
     """Answers typed questions about an explanation."""
 
@@ -40,4 +53,40 @@ class Judge(Protocol):
 
         ``latent`` names the latent for seeds and logs. Activations must not be looked at.
         """
+        ...
+
+    async def fuzz(
+        self,
+        explanation: str,
+        examples: Sequence[Example],
+        marks: Sequence[Marks],
+        *,
+        latent: LatentId,
+    ) -> list[Verdict | NoVerdict]:
+        """Does the explanation fit the marked tokens of each window? As :meth:`detect`."""
+        ...
+
+
+@runtime_checkable
+class Chooser(Protocol):
+    """Chooses among explanations."""
+
+    name: str
+
+    async def choose(
+        self, explanations: Sequence[str], examples: Sequence[Example], *, latent: LatentId
+    ) -> list[Pick | NoVerdict]:
+        """Which explanation fits each window best? One answer an example, in order.
+
+        ``latent`` names the latent for seeds and logs. Activations must not be looked at.
+        """
+        ...
+
+
+@runtime_checkable
+class FreeJudge(Protocol):
+    """A judge that costs nothing, and so reads every window there is."""
+
+    def covers(self, explanation: str, background: Background) -> NDArray[np.bool_]:
+        """[n] whether the explanation applies somewhere in each window of ``background``."""
         ...

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from functools import cache
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, create_model
 
-from autointerp.judges import NoVerdict, Verdict
+from autointerp.judges import Marks, NoVerdict, Pick, Verdict
+from autointerp.judges.choosing import choose
 from autointerp.judges.logprobs import TOP, yes_probabilities
-from autointerp.judges.windows import shown
+from autointerp.judges.offered import Logprobs
+from autointerp.judges.pairs import TextPair, ask_pairs
+from autointerp.judges.windows import alone, marked, shown
 from autointerp.latents import Example, LatentId
 from autointerp.llm.client import LLMClient, LLMFailure, Reply
 from autointerp.llm.templates import Templates, ask
 from autointerp.registry import Options, judges
 
-_log = logging.getLogger(__name__)
+Question = Literal["detection", "detection_alone", "fuzzing", "fuzzing_alone"]  # a template
+Texts = Sequence[dict[str, str]]  # windows, as a template shows them
 
 
 class LLMJudgeOptions(Options):
     """``llm`` names the model among the run's ``llms``.
 
     ``few_shot`` shows three worked questions first. ``logprobs`` asks for the probabilities of
-    the answers; an endpoint that has none is asked without.
+    the answers; an endpoint that has none is asked without. ``repeats`` is of how many latents
+    all questions are asked a second time, to see how often the answers differ.
     """
 
     llm: str = "judge"
@@ -33,6 +37,7 @@ class LLMJudgeOptions(Options):
     few_shot: bool = True
     logprobs: bool = True
     max_tokens: int = Field(default=512, ge=1)
+    repeats: int = Field(default=0, ge=0)
 
     def needs(self) -> frozenset[str]:
         return frozenset({"client", "templates"})
@@ -53,7 +58,7 @@ def _labels_of(count: int) -> type[Labels]:
 
 @judges.register("llm", LLMJudgeOptions)
 class LLMJudge:
-    """Asks whether each window is one that the explanation describes.
+    """Asks whether each window, or its marked tokens, are what the explanation describes.
 
     Windows are asked about in the order given. A prompt without a usable reply, after its
     repair, gives ``NoVerdict`` for its windows alone.
@@ -72,7 +77,7 @@ class LLMJudge:
         self.options = options or LLMJudgeOptions()
         self._client = client
         self._templates = templates
-        self._logprobs = self.options.logprobs
+        self._logprobs = Logprobs(self.options.logprobs, TOP)
 
     async def detect(
         self, explanation: str, examples: Sequence[Example], *, latent: LatentId
@@ -83,59 +88,83 @@ class LLMJudge:
             BudgetExhausted: if a budget is spent.
             AutointerpError: if the endpoint refuses every request.
         """
+        question: Question = "detection_alone" if alone(examples) else "detection"
+        return await self._answers(question, explanation, shown(examples), latent)
+
+    async def fuzz(
+        self,
+        explanation: str,
+        examples: Sequence[Example],
+        marks: Sequence[Marks],
+        *,
+        latent: LatentId,
+    ) -> list[Verdict | NoVerdict]:
+        """One answer an example, about its marked tokens. Raises as :meth:`detect`."""
+        question: Question = "fuzzing_alone" if alone(examples) else "fuzzing"
+        return await self._answers(question, explanation, marked(examples, marks), latent)
+
+    async def choose(
+        self, explanations: Sequence[str], examples: Sequence[Example], *, latent: LatentId
+    ) -> list[Pick | NoVerdict]:
+        """One choice an example, several of them in one request. Raises as :meth:`detect`."""
+        return await choose(
+            self._client, self._templates, explanations, examples, latent,
+            size=self.options.texts_per_prompt, few_shot=self.options.few_shot,
+            max_tokens=self.options.max_tokens,
+        )  # fmt: skip
+
+    async def prefer(
+        self, explanation: str, pairs: Sequence[TextPair], *, latent: LatentId
+    ) -> list[int | NoVerdict]:
+        """One answer a pair: 0 or 1, which continuation fits the explanation better.
+
+        Raises as :meth:`detect`.
+        """
+        return await ask_pairs(
+            self._client, self._templates, explanation, pairs, latent=latent,
+            size=self.options.texts_per_prompt, few_shot=self.options.few_shot,
+            max_tokens=self.options.max_tokens,
+        )  # fmt: skip
+
+    async def _answers(
+        self, question: Question, explanation: str, texts: Texts, latent: LatentId
+    ) -> list[Verdict | NoVerdict]:
         size = self.options.texts_per_prompt
-        parts = [examples[i : i + size] for i in range(0, len(examples), size)]
+        parts = [texts[i : i + size] for i in range(0, len(texts), size)]
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._ask(explanation, p, latent)) for p in parts]
+                tasks = [
+                    group.create_task(self._ask(question, explanation, part, latent))
+                    for part in parts
+                ]
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
         return [verdict for task in tasks for verdict in task.result()]
 
     async def _ask(
-        self, explanation: str, examples: Sequence[Example], latent: LatentId
+        self, question: Question, explanation: str, texts: Texts, latent: LatentId
     ) -> Sequence[Verdict | NoVerdict]:
         try:
-            labels, reply = await self._labels(explanation, examples, latent)
+            labels, reply = await self._logprobs.ask(
+                lambda top: self._request(question, explanation, texts, latent, top)
+            )
         except LLMFailure as failure:
-            return [NoVerdict(failure.reason)] * len(examples)
+            return [NoVerdict(failure.reason)] * len(texts)
         found = zip(labels, yes_probabilities(reply, labels), strict=True)
         return [Verdict(bool(label), yes, reply.key) for label, yes in found]
 
-    async def _labels(
-        self, explanation: str, examples: Sequence[Example], latent: LatentId
-    ) -> tuple[Sequence[int], Reply]:
-        if self._logprobs:
-            try:
-                return await self._request(explanation, examples, latent, TOP)
-            except LLMFailure as failure:
-                # After an answer it is the model that failed, and the words may be its own.
-                if failure.answers or "logprobs" not in failure.reason:
-                    raise
-                self._remember_none(failure.reason)
-        return await self._request(explanation, examples, latent, 0)
-
-    def _remember_none(self, reason: str) -> None:
-        if self._logprobs:
-            self._logprobs = False
-            _log.warning("%s; from now on labels are asked for without probabilities", reason)
-
     async def _request(
-        self, explanation: str, examples: Sequence[Example], latent: LatentId, top: int
+        self, question: Question, explanation: str, texts: Texts, latent: LatentId, top: int
     ) -> tuple[Sequence[int], Reply]:
         labels, reply = await ask(
             self._client,
             self._templates,
-            "judge/detection",
-            _labels_of(len(examples)),
-            {
-                "explanation": explanation,
-                "texts": shown(examples),
-                "few_shot": self.options.few_shot,
-            },
+            f"judge/{question}",
+            _labels_of(len(texts)),
+            {"explanation": explanation, "texts": texts, "few_shot": self.options.few_shot},
             max_tokens=self.options.max_tokens,
             top_logprobs=top,
-            purpose="judge.detection",
+            purpose=f"judge.{question.removesuffix('_alone')}",
             latent=str(latent),
         )
         return labels.labels, reply

@@ -1,4 +1,4 @@
-"""The probability of yes, read from the log probabilities of a reply's tokens."""
+"""What the log probabilities of a reply's tokens say of the labels and levels it lists."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from itertools import accumulate
 from autointerp.llm.client import Reply, TokenLogprob
 
 TOP = 5  # tokens asked for in each place: 0 and 1 are nearly always among them
-_LABELS = re.compile(r'"labels"\s*:\s*\[([^\]]*)\]')
+TOP_LEVELS = 10  # of levels: every digit may be among them
+_LIST = r'"{}"\s*:\s*\[([^\]]*)\]'
 _AROUND = ' \n\t[],:{}"'  # what tokenizers join a digit with
 
 
@@ -21,32 +22,56 @@ def yes_probabilities(reply: Reply, labels: Sequence[int]) -> list[float | None]
     At the token that holds a label's digit, the probabilities of all tokens that stand for 1 are
     taken over those that stand for 1 or 0. What a grammar would have ruled out there drops out.
     """
-    tokens = reply.logprobs or ()
-    text = "".join(token.token for token in tokens)
-    places = _places(text, labels)
-    ends = list(accumulate(len(token.token) for token in tokens))
-    found = [tokens[bisect_right(ends, place)] for place in places]
-    if not found:
-        return [None] * len(labels)
+    found = _tokens(reply, "labels", labels)
     return [_yes(token, label) for token, label in zip(found, labels, strict=True)]
 
 
-def _places(text: str, labels: Sequence[int]) -> list[int]:
-    """Where the digits stand in the last list of these labels."""
-    for match in reversed(list(_LABELS.finditer(text))):
-        digits = list(re.finditer(r"\d+", match[1]))
-        if [digit[0] for digit in digits] == [str(label) for label in labels]:
-            return [match.start(1) + digit.start() for digit in digits]
+def expected_levels(reply: Reply, levels: Sequence[int]) -> list[float]:
+    """The mean of every level in ``{"levels": [0, 7, …]}`` over the probabilities of the digits in
+    its place; the level itself where there are none."""
+    found = _tokens(reply, "levels", levels)
+    return [_expected(token, level) for token, level in zip(found, levels, strict=True)]
+
+
+def _tokens(reply: Reply, name: str, digits: Sequence[int]) -> Sequence[TokenLogprob | None]:
+    """The token that holds each digit of the reply's list ``name``."""
+    tokens = reply.logprobs or ()
+    text = "".join(token.token for token in tokens)
+    places = _places(text, name, digits)
+    ends = list(accumulate(len(token.token) for token in tokens))
+    if not places:
+        return [None] * len(digits)
+    return [tokens[bisect_right(ends, place)] for place in places]
+
+
+def _places(text: str, name: str, digits: Sequence[int]) -> list[int]:
+    """Where the digits stand in the last list of this name that holds them."""
+    for match in reversed(list(re.finditer(_LIST.format(name), text))):
+        found = list(re.finditer(r"\d+", match[1]))
+        if [digit[0] for digit in found] == [str(digit) for digit in digits]:
+            return [match.start(1) + digit.start() for digit in found]
     return []
 
 
-def _yes(token: TokenLogprob, label: int) -> float | None:
-    if token.token.strip(_AROUND) != str(label):
-        return None  # a token of several labels
-    mass = {"0": 0.0, "1": 0.0}
+def _mass(token: TokenLogprob | None, chosen: int, digits: str) -> dict[str, float]:
+    """The probability of each digit in the token's place; empty if it holds more than one."""
+    if token is None or token.token.strip(_AROUND) != str(chosen):
+        return {}
+    mass = dict.fromkeys(digits, 0.0)
     for text, logprob in {**dict(token.top), token.token: token.logprob}.items():
         digit = text.strip(_AROUND)
         if digit in mass:
             mass[digit] += math.exp(min(logprob, 0.0))
-    total = mass["0"] + mass["1"]
-    return mass["1"] / total if total > 0 else None
+    return mass if sum(mass.values()) > 0 else {}
+
+
+def _yes(token: TokenLogprob | None, label: int) -> float | None:
+    mass = _mass(token, label, "01")
+    return mass["1"] / (mass["0"] + mass["1"]) if mass else None
+
+
+def _expected(token: TokenLogprob | None, level: int) -> float:
+    mass = _mass(token, level, "0123456789")
+    if not mass:
+        return float(level)
+    return sum(int(digit) * share for digit, share in mass.items()) / sum(mass.values())

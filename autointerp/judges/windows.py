@@ -1,30 +1,116 @@
-"""How windows are written into prompts: plain text as JSON strings, one line each."""
+"""How windows are written into prompts: text as JSON strings, one line each."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from autointerp.judges import Marks
 from autointerp.latents import Example
+from autointerp.latents.windows import separator as separator
 
-
-def separator(vocabulary: Sequence[str]) -> str:
-    """What joins tokens to text: nothing where tokens bring their own blanks, else a blank."""
-    return "" if any(token.startswith(" ") for token in vocabulary) else " "
+MARK, END = "«", "»"
+_quote = json.JSONEncoder(ensure_ascii=False).encode
+_ESCAPED = str.maketrans({sign: f"\\u{ord(sign):04x}" for sign in (MARK, END)})
 
 
 def quoted(text: str) -> str:
     """A JSON string with letters of every script as themselves: always one line."""
-    return json.dumps(text, ensure_ascii=False)
+    return _quote(text)
+
+
+def alone(examples: Sequence[Example]) -> bool:
+    """Whether these windows come without the tokens before them."""
+    return all(not example.block.left_ids.shape[1] for example in examples)
 
 
 def shown(examples: Sequence[Example]) -> list[dict[str, str]]:
     """The ``text`` of each window and the up to 32 tokens ``before`` it, quoted."""
+    if not examples:
+        return []
+    written = _written(examples[0].vocabulary)
+    return [{"before": written.before(e), "text": written.text(e)} for e in examples]
+
+
+class Plain(NamedTuple):
+    """A window as it reads: ``before`` and ``text``, one after the other, are the document."""
+
+    before: str
+    text: str
+
+
+def plain(examples: Sequence[Example]) -> list[Plain]:
+    """Each window and the up to 32 tokens before it, unquoted."""
     between = separator(examples[0].vocabulary) if examples else ""
     return [
-        {
-            "before": quoted(between.join(example.left_context)),
-            "text": quoted(between.join(example.tokens)),
-        }
+        Plain(
+            between.join([*example.left_context, ""]) if between else "".join(example.left_context),
+            between.join(example.tokens),
+        )
         for example in examples
     ]
+
+
+def marked(examples: Sequence[Example], marks: Sequence[Marks]) -> list[dict[str, str]]:
+    """As :func:`shown`, each run of marked tokens between ``«`` and ``»``.
+
+    Where a text itself holds these signs, JSON's ``\\u00ab`` and ``\\u00bb`` stand for them; so
+    every sign that is seen is a mark.
+    """
+    if not examples:
+        return []
+    written = _written(examples[0].vocabulary)
+    return [
+        {"before": written.before(e).translate(_ESCAPED), "text": written.marked(e, mask)}
+        for e, mask in zip(examples, marks, strict=True)
+    ]
+
+
+class _Written(dict[int, str]):
+    """Token ids to their texts as they stand inside a JSON string. Escapes are single signs', so
+    that tokens may be escaped one by one, and once."""
+
+    def __init__(self, vocabulary: Sequence[str]) -> None:
+        super().__init__()
+        self._vocabulary = vocabulary
+        self._between = separator(vocabulary)
+
+    def __missing__(self, token: int) -> str:
+        self[token] = text = quoted(self._vocabulary[token])[1:-1]
+        return text
+
+    def before(self, example: Example) -> str:
+        """The tokens before the window, quoted."""
+        return f'"{self._joined(example.left_ids)}"'
+
+    def text(self, example: Example) -> str:
+        """The window, quoted."""
+        return f'"{self._joined(example.token_ids)}"'
+
+    def marked(self, example: Example, marks: Marks) -> str:
+        """The window, quoted, each run of marked tokens between the signs."""
+        ids = example.token_ids
+        ends = [*(np.flatnonzero(marks[1:] != marks[:-1]) + 1).tolist(), len(ids)]
+        runs, first, on = [], 0, bool(marks[0])
+        for end in ends:
+            text = self._joined(ids[first:end]).translate(_ESCAPED)
+            runs.append(f"{MARK}{text}{END}" if on else text)
+            first, on = end, not on
+        return f'"{self._between.join(runs)}"'
+
+    def _joined(self, ids: NDArray[np.int32]) -> str:
+        return self._between.join(map(self.__getitem__, ids.tolist()))
+
+
+_last: list[tuple[Sequence[str], _Written]] = []
+
+
+def _written(vocabulary: Sequence[str]) -> _Written:
+    """The table of a vocabulary: that of the last one is kept, which all windows of a run share."""
+    if not _last or _last[0][0] is not vocabulary:
+        _last[:] = [(vocabulary, _Written(vocabulary))]
+    return _last[0][1]

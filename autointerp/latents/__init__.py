@@ -5,6 +5,7 @@ Everything here is plain data. Arrays are numpy.
 
 from autointerp.latents.names import (
     HARD_SOURCES,
+    SOURCES,
     SPLITS,
     AutointerpError,
     LatentId,
@@ -36,6 +37,7 @@ from autointerp.latents.windows import (
 
 __all__ = [
     "HARD_SOURCES",
+    "SOURCES",
     "SPLITS",
     "AutointerpError",
     "Background",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Split = Literal["explain", "select", "test"]
 SPLITS: tuple[Split, ...] = ("explain", "select", "test")
 
-Source = Literal["activating", "random", "token", "neighbour", "semantic"]
+Source = Literal["activating", "donor", "random", "token", "neighbour", "semantic"]
+SOURCES: tuple[Source, ...] = get_args(Source)
 HARD_SOURCES: tuple[Source, ...] = ("token", "neighbour", "semantic")
 
 Status = Literal["explained", "no_explanation", "too_few_examples", "dead", "failed", "stopped"]

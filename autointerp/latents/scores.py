@@ -46,13 +46,18 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Label:
-    """A yes/no question: the truth, the judge's answer, and its probability of yes."""
+    """A yes/no question: the truth, the judge's answer, and its probability of yes.
+
+    ``request`` names the request that it was answered in: the first digits of its journal key.
+    Items of one request are not independent of one another.
+    """
 
     truth: bool
     label: bool
     probability: float | None
     source: str
     decile: int | None = None
+    request: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ class Choice:
     chosen: int
     source: str
     decile: int | None = None
+    request: str | None = None
 
 
 @dataclass(frozen=True)

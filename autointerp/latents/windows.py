@@ -182,3 +182,8 @@ class LabelledSet:
     unavailable: Mapping[str, str]
     shortage: str | None
     dropped: int
+
+
+def separator(vocabulary: Sequence[str]) -> str:
+    """What joins tokens to text: nothing where tokens bring their own blanks, else a blank."""
+    return "" if any(token.startswith(" ") for token in vocabulary) else " "

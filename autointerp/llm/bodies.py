@@ -1,8 +1,9 @@
-"""What is sent: a request as the JSON body of a chat completion, and what it may cost."""
+"""What is sent: a request as the JSON body of a completion, and what it may cost."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -34,6 +35,9 @@ class Bodies:
     def body(self, request: Request, constrained: bool) -> bytes:
         """The JSON that is sent, and hashed; ``constrained`` if the server holds to schemas."""
         section = self._section
+        if request.echo:
+            (text,) = request.messages
+            return _dumped(_echo(section.model, text.content) | section.extra_body)
         limit = "max_completion_tokens" if is_openai(section) else "max_tokens"
         body: dict[str, Any] = {
             "model": section.model,
@@ -46,9 +50,7 @@ class Bodies:
             body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
         if request.schema is not None and constrained:
             body["response_format"] = response_format(request.schema)
-        body |= section.extra_body
-        kept = {name: value for name, value in body.items() if value is not None}
-        return json.dumps(kept).encode()  # in order: models fill a schema's fields as they come
+        return _dumped(body | section.extra_body)
 
     def with_schema_in_prompt(self, request: Request) -> Request:
         """The same request, its schema written into the system's turn."""
@@ -78,6 +80,16 @@ class Bodies:
         """The answer with its cost in dollars."""
         cost = dollars(self.prices, answer.usage)
         return replace(answer, usage=replace(answer.usage, dollars=cost))
+
+
+def _echo(model: str, text: str) -> dict[str, Any]:
+    sent = {"model": model, "prompt": clean(text), "max_tokens": 0, "temperature": 0.0}
+    return {**sent, "echo": True, "logprobs": 1}
+
+
+def _dumped(body: Mapping[str, Any]) -> bytes:
+    kept = {name: value for name, value in body.items() if value is not None}
+    return json.dumps(kept).encode()  # in order: models fill a schema's fields as they come
 
 
 def _either(configured: V | None, asked: V) -> V:

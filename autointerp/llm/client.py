@@ -43,6 +43,9 @@ class Request:
     ``repeat`` tells deliberate repeats of one question apart. ``purpose`` (such as
     ``agent.propose``) and ``latent`` serve the accounts only; like ``check`` they do not shape the
     answer, and the journal's key leaves them out.
+
+    With ``echo`` nothing is answered: the one message is a text that goes to the endpoint's plain
+    completions, and the reply has the log probability of each of its tokens.
     """
 
     messages: tuple[Message, ...]
@@ -52,6 +55,7 @@ class Request:
     seed: int | None = None
     top_logprobs: int = 0
     repeat: int = 0
+    echo: bool = False
     purpose: str = field(default="", compare=False)
     latent: str | None = field(default=None, compare=False)
     check: Callable[[Any], object] | None = field(default=None, compare=False, repr=False)
@@ -59,7 +63,10 @@ class Request:
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """A token of a reply, its log probability (nats), and the likeliest tokens in its place."""
+    """A token of a reply, its log probability (nats), and the likeliest tokens in its place.
+
+    The first token of an echoed text, which nothing predicts, has 0.
+    """
 
     token: str
     logprob: float

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import os
 import queue
 import secrets
@@ -61,6 +62,8 @@ class Journal:
         self.run = run
         self._entries: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
         self._in_flight: dict[str, asyncio.Future[Answer | None]] = {}
+        # From a random number on, so that no two processes give the same one.
+        self._intents = itertools.count(secrets.randbits(62))
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -117,7 +120,7 @@ class Journal:
 
     async def intend(self, key: str, estimate: Usage) -> int:
         """Write down that ``key`` is about to be asked; the intent's number."""
-        intent = secrets.randbits(62)
+        intent = next(self._intents)
         counts = (estimate.prompt_tokens, estimate.completion_tokens, estimate.dollars)
         await self._commit("intent", (intent, key, self.run, time.time(), *counts))
         return intent

@@ -21,7 +21,7 @@ from autointerp.llm.journal import Journal, key_of
 from autointerp.llm.limits import Backoff, Budget, Slots, Tickets
 from autointerp.llm.structured import ContentFault, read_reply
 from autointerp.llm.templates import Templates
-from autointerp.llm.transport import Answer, Fault, Refusal, Transport
+from autointerp.llm.transport import Answer, Fault, Path, Refusal, Transport
 from autointerp.sections import LLMSection
 
 _PLAIN = "plain"  # the answer that marks an endpoint without structured outputs
@@ -156,11 +156,12 @@ class LayeredClient:
         await budget.reserve(bill.estimate)
         try:
             async with self._slots:
-                return await self._attempts(key, body, bill)
+                path: Path = "/completions" if request.echo else "/chat/completions"
+                return await self._attempts(key, body, path, bill)
         finally:
             budget.settle(bill.estimate, bill.spent)
 
-    async def _attempts(self, key: str, body: bytes, bill: _Bill) -> Answer:
+    async def _attempts(self, key: str, body: bytes, path: Path, bill: _Bill) -> Answer:
         """Send until there is an answer, a refusal, or no attempt left."""
         backoff, journal = self._shared.backoff, self._shared.journal
         wait, last = 0.0, ""
@@ -172,7 +173,7 @@ class LayeredClient:
             bill.open = True
             epoch = self._slots.epoch
             try:
-                answer = self._bodies.priced(await self._transport.send(body))
+                answer = self._bodies.priced(await self._transport.send(body, path))
             except Fault as fault:
                 await self._note(fault, intent, epoch, bill)
                 wait, last = backoff.wait(key, number, fault.retry_after), fault.reason

@@ -17,7 +17,7 @@ from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHt
 from autointerp.llm.client import TokenLogprob, Usage
 from autointerp.llm.keys import NO_KEY, read_api_key
 from autointerp.llm.text import clean
-from autointerp.llm.transport import Answer, Fault, Refusal
+from autointerp.llm.transport import Answer, Fault, Path, Refusal
 from autointerp.sections import LLMSection
 
 _BUSY = frozenset({429, 503})
@@ -36,7 +36,7 @@ class _Problem:
 
 
 class OpenAITransport:
-    """Sends bodies to ``/chat/completions``. Retries nothing. The key stays in here."""
+    """Sends bodies to one endpoint. Retries nothing. The key stays in here."""
 
     def __init__(self, section: LLMSection, where: str, base_url: str | None) -> None:
         self._where = where
@@ -54,27 +54,27 @@ class OpenAITransport:
     async def close(self) -> None:
         await self._client.close()
 
-    async def send(self, body: bytes) -> Answer:
+    async def send(self, body: bytes, path: Path = "/chat/completions") -> Answer:
         """Post ``body`` and read the answer.
 
         Raises:
             Fault: if another attempt may succeed.
             Refusal: if none will.
         """
-        response = await self._post(body)
+        response = await self._post(body, path)
         if isinstance(response, _Problem):
             raise response.error
         try:
             return _read(json.loads(self._redact(response)), len(body))
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             pass
-        raise Fault("garbled", "the server's answer is not a chat completion", billed=True)
+        raise Fault("garbled", "the server's answer is not a completion", billed=True)
 
-    async def _post(self, body: bytes) -> str | _Problem:
+    async def _post(self, body: bytes, path: Path) -> str | _Problem:
         try:
             async with asyncio.timeout(self._timeout):
                 response = await self._client.post(
-                    "/chat/completions",
+                    path,
                     cast_to=httpx2.Response,
                     content=body,
                     options={"headers": {"Content-Type": "application/json"}},
@@ -143,6 +143,13 @@ def _retry_after(error: APIStatusError) -> float | None:
 
 def _read(reply: Mapping[str, Any], sent: int) -> Answer:
     choice = reply["choices"][0]
+    if "message" not in choice:
+        return Answer(
+            text="",
+            usage=_usage(reply.get("usage"), sent, ""),
+            logprobs=_echoed(choice["logprobs"]),
+            finish=choice.get("finish_reason"),
+        )
     message = choice["message"]
     text = message.get("content") or message.get("refusal") or ""
     if not isinstance(text, str):
@@ -152,6 +159,16 @@ def _read(reply: Mapping[str, Any], sent: int) -> Answer:
         usage=_usage(reply.get("usage"), sent, text),
         logprobs=_logprobs(choice.get("logprobs")),
         finish=choice.get("finish_reason"),
+    )
+
+
+def _echoed(logprobs: Mapping[str, Any] | None) -> tuple[TokenLogprob, ...] | None:
+    """The tokens of a text that was sent to be echoed; the first has no probability."""
+    if not logprobs:
+        return None
+    return tuple(
+        TokenLogprob(clean(token), 0.0 if logprob is None else float(logprob))
+        for token, logprob in zip(logprobs["tokens"], logprobs["token_logprobs"], strict=True)
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,10 +12,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel
 
 from autointerp.latents import AutointerpError
-from autointerp.llm.client import LLMClient, Message, Reply, Request, Role
+from autointerp.llm.client import LLMClient, Message, Reply, Request
+from autointerp.llm.parts import Part, split
 
 BUILT_IN = Path(__file__).parents[1] / "prompts"
-ROLES: tuple[Role, ...] = ("system", "user", "assistant")
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -39,6 +39,7 @@ class Templates:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        self._compiled: dict[str, list[Part]] = {}
 
     def render(self, name: str, **values: Any) -> tuple[Message, ...]:
         """The turns of template ``name``, such as ``judge/detection``: the system's one first.
@@ -48,28 +49,25 @@ class Templates:
         """
         messages: list[Message] = []
         file = f"{name}.j2"
+        rest: list[str] = []
         try:
-            template = self._environment.get_template(file)
-            rest = template.render({**values, **_turns(messages)})
+            for part in self._parts(file):
+                found = part.rendered(values)
+                messages += found.messages
+                rest.append(found.rest)
         except TemplateNotFound as error:
             raise AutointerpError(f"there is no prompt {error}") from error
         except TemplateError as error:
             line = getattr(error, "lineno", None)
             where = f"{file}, line {line}" if line else file
             raise AutointerpError(f"prompt {where}: {error}") from error
-        _check_turns(file, messages, rest)
+        _check_turns(file, messages, "".join(rest))
         return tuple(messages)
 
-
-def _turns(messages: list[Message]) -> dict[str, Callable[..., str]]:
-    def turn(role: Role) -> Callable[..., str]:
-        def add(caller: Callable[[], str]) -> str:
-            messages.append(Message(role, caller().strip("\n")))
-            return ""
-
-        return add
-
-    return {role: turn(role) for role in ROLES}
+    def _parts(self, file: str) -> list[Part]:
+        if file not in self._compiled:
+            self._compiled[file] = split(self._environment, file)
+        return self._compiled[file]
 
 
 def _check_turns(file: str, messages: list[Message], rest: str) -> None:

@@ -65,10 +65,13 @@ class Server(Protocol):
         ...
 
 
+Path = Literal["/chat/completions", "/completions"]
+
+
 class Transport(Protocol):
     """Sends one body, once."""
 
-    async def send(self, body: bytes) -> Answer:
+    async def send(self, body: bytes, path: Path = "/chat/completions") -> Answer:
         """Post ``body``. Raises Fault or Refusal."""
         ...
 
@@ -82,10 +85,10 @@ class Waiting:
         self._transport = transport
         self._server = server
 
-    async def send(self, body: bytes) -> Answer:
+    async def send(self, body: bytes, path: Path = "/chat/completions") -> Answer:
         """Wait, and post ``body``. Raises Fault or Refusal."""
         await self._server.ready()
-        return await self._transport.send(body)
+        return await self._transport.send(body, path)
 
     async def close(self) -> None:
         await self._transport.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,18 @@ class Lexicon:
         """The ids of all tokens of this text."""
         return self._ids.get(text, [])
 
+    def alike(self, text: str) -> list[int]:
+        """The ids of all other tokens that differ from this text in case and blanks alone."""
+        own = self.ids(text)
+        return [index for index in self._cores.get(core(text), []) if index not in own]
+
+    @cached_property
+    def _cores(self) -> dict[str, list[int]]:
+        cores: dict[str, list[int]] = {}
+        for index, text in enumerate(self.vocabulary):
+            cores.setdefault(core(text), []).append(index)
+        return cores
+
     def mask(self, atom: Atom) -> Mask:
         """[vocabulary + 1] whether the atom accepts each token."""
         if isinstance(atom, Token):
@@ -43,6 +56,11 @@ class Lexicon:
 
     def _kept(self, key: Atom | Test, test: Test) -> Mask:
         return self._masks.get(key, lambda: np.array([*map(test, self.vocabulary), False]))
+
+
+def core(token: str) -> str:
+    """A token without the blanks around it, in lower case; blank tokens stay as they are."""
+    return token.strip().lower() or token
 
 
 def _word_character(character: str) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
+from torch.nn.functional import normalize
 
 from autointerp.examples.sampling import evidence
 from autointerp.examples.store import ExampleStore
@@ -13,6 +15,10 @@ from autointerp.latents import Explanation, LatentId
 from autointerp.pipeline import controls
 from autointerp.pipeline.controls import Control
 from autointerp.subject.coders import SparseCoder
+
+NEAR = 16
+COSINE_STEPS = 10_000  # cosines closer than one over this count as equal
+BLOCK = 256  # latents whose cosines with all others are held at once
 
 
 def build_controls(
@@ -44,18 +50,32 @@ def build_controls(
 def nearest_by(
     coders: Mapping[str, SparseCoder], latents: Sequence[LatentId]
 ) -> Callable[[LatentId], list[LatentId]]:
-    """Ranks ``latents`` of the same coder by the cosine of their decoder directions."""
-    members: dict[str, list[LatentId]] = defaultdict(list)
-    for latent in latents:
-        members[latent.coder].append(latent)
+    """Ranks up to ``NEAR`` of ``latents``, of the same coder, by the cosine of their decoder
+    directions; a block of latents is ranked at the first need of one of them."""
+    members: dict[str, list[int]] = defaultdict(list)
+    for latent in sorted(latents):
+        members[latent.coder].append(latent.index)
+    ranked: dict[LatentId, list[LatentId]] = {}
 
     def nearest(latent: LatentId) -> list[LatentId]:
-        others = members[latent.coder]
-        directions = coders[latent.coder].decoder_directions()
-        own = directions[latent.index].float()
-        theirs = directions[[other.index for other in others]].float()
-        cosines = torch.nn.functional.cosine_similarity(theirs, own[None], dim=1)
-        order = torch.argsort(cosines, descending=True, stable=True).tolist()
-        return [others[i] for i in order if others[i] != latent]
+        if latent not in ranked:
+            name, others = latent.coder, members[latent.coder]
+            at = bisect_left(others, latent.index)
+            block = [*{latent.index: None, **dict.fromkeys(others[at : at + BLOCK])}]
+            for index, near in zip(block, _ranked(coders[name], block, others), strict=True):
+                ranked[LatentId(name, index)] = [LatentId(name, other) for other in near]
+        return ranked[latent]
 
     return nearest
+
+
+def _ranked(coder: SparseCoder, block: list[int], others: list[int]) -> Iterator[list[int]]:
+    """For each latent of the block the nearest of the others, itself left out."""
+    directions = coder.decoder_directions()
+    theirs = normalize(directions[others].float(), dim=1)
+    cosines = normalize(directions[block].float(), dim=1) @ theirs.T
+    # Cosines differ in their last bits with the size of the block; like ones go by index.
+    cosines = (cosines * COSINE_STEPS).round()
+    order = torch.argsort(cosines, dim=1, descending=True, stable=True)[:, : NEAR + 1].tolist()
+    for index, row in zip(block, order, strict=True):
+        yield [others[i] for i in row if others[i] != index][:NEAR]

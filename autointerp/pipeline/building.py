@@ -15,6 +15,7 @@ from autointerp.latents import AutointerpError
 from autointerp.sections import CASCADE, DEMO, CoderSection
 from autointerp.subject.checkpoints import load_coder
 from autointerp.subject.coders import SparseCoder
+from autointerp.subject.embedder import Embedder, load_embedder
 from autointerp.subject.model import Subject, load_subject
 
 _HASHED = 2**25  # bytes at either end of a file: all of a small one, and fast for any
@@ -54,6 +55,21 @@ def build_coders(config: RunConfig) -> dict[str, SparseCoder]:
         except AutointerpError as error:
             raise AutointerpError(f"subject.coders.{name}: {error}") from error
     return coders
+
+
+def build_embedder(config: RunConfig) -> Embedder:
+    """Raises AutointerpError if the extra is not installed, or there is no such model."""
+    try:
+        return load_embedder(**config.embedder.model_dump())
+    except AutointerpError as error:
+        raise AutointerpError(f"embedder: {error}") from error
+
+
+def embedder_identity(config: RunConfig) -> str:
+    """What tells the embedder's vectors from another's: its name, revision and files."""
+    path = Path(config.embedder.model)
+    files = _hash(path) if path.exists() else ""
+    return f"{config.embedder.model} {config.embedder.revision} {files}"
 
 
 def attach(
@@ -114,8 +130,12 @@ def settings(config: RunConfig, hashes: Mapping[str, str], *, explain: bool) -> 
     }
     asked = [o for stage in stages for o in config.llm_names(stage)]
     held["llms"] = {name: {k: tree["llms"][name][k] for k in _ANSWERS} for name in asked}
+    if config.examples.semantic or "embedder" in config.needs("score"):
+        held["embedder"] = embedder_identity(config)
     if explain:
         held["explainer"] = _explainers(config)
+    if {"steering", "effects"} & (config.needs("explain") | config.needs("score")):
+        held["effects"] = {config.effects["kind"]: _but_kind(config.effects)}
     return dict(_flat(held))
 
 

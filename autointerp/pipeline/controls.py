@@ -21,7 +21,7 @@ ControlName = Literal["shuffled", "empty", "neighbour", "token_list"]
 CONTROLS: tuple[ControlName, ...] = ("shuffled", "empty", "neighbour", "token_list")
 LIMIT = 64
 TOKENS = 9
-CHANCE_RANGE = (0.45, 0.55)
+CHANCE_MARGIN = 0.05
 
 _BIN = 8
 _ATTEMPTS = 20
@@ -112,14 +112,13 @@ def token_list(
     return [Control("token_list", i, _list_text(tokens)) for i, tokens in lists.items() if tokens]
 
 
-def is_chance(mean: Interval) -> bool:
+def is_chance(mean: Interval, chance: float = 0.5) -> bool:
     """Whether a control's run mean is where a scorer without leaks puts it, interval and all."""
-    low, high = CHANCE_RANGE
-    return low <= mean.low and mean.high <= high
+    return chance - CHANCE_MARGIN <= mean.low and mean.high <= chance + CHANCE_MARGIN
 
 
 def _texts(explanations: Sequence[Explanation]) -> dict[LatentId, str]:
-    return {e.latent: e.text for e in explanations if e.status == "explained" and e.kind == "input"}
+    return {e.latent: e.text for e in explanations if e.status == "explained"}
 
 
 def _list_text(tokens: Sequence[str]) -> str:

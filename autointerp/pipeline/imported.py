@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.config import RunConfig
-from autointerp.kinds import PATTERN
+from autointerp.kinds import reads_patterns_alone
 from autointerp.latents import AutointerpError, Explanation, LatentId
 from autointerp.patterns import parse
 from autointerp.pipeline.lines import read_json_lines, reading
@@ -46,14 +46,14 @@ def check_readable(config: RunConfig, path: Path, explanations: Sequence[Explana
     Raises:
         AutointerpError: naming the latent.
     """
-    if all(section["judge"]["kind"] != PATTERN for section in config.scorers):
+    if not any(reads_patterns_alone(s, f"scorers.{i}") for i, s in enumerate(config.scorers)):
         return
     for explanation in explanations:
         try:
             parse(explanation.text)
         except AutointerpError as error:
             raise AutointerpError(
-                f"{path}: {explanation.latent}: the pattern judge reads only patterns: {error}"
+                f"{path}: {explanation.latent}: pattern reads patterns alone: {error}"
             ) from error
 
 

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
 
 from autointerp.config import RunConfig
+from autointerp.examples.prefixes import Prefixes
 from autointerp.examples.sampling import SetBuilder
 from autointerp.examples.store import ExampleStore
 from autointerp.latents import AutointerpError, Explanation, LatentId
 from autointerp.llm.client import LLMFailure, Reply, Request
 from autointerp.llm.templates import Templates
-from autointerp.pipeline.building import build_subject
+from autointerp.pipeline.building import attach, build_coders, build_subject
 from autointerp.pipeline.directory import EXAMPLES, RESULTS
+from autointerp.pipeline.others import OtherLatents
 from autointerp.pipeline.results import Results
 from autointerp.pipeline.tasks import Explainer, ExplainTask, NamedScorer, ScoreTask
-from autointerp.pipeline.tools import Tools
+from autointerp.pipeline.tools import Tools, open_steering
 from autointerp.registry import Options
 
 NOT_ASKED = "prompts are rendered only; no model is asked"
@@ -62,11 +65,13 @@ async def render(
     scorers: Sequence[NamedScorer],
     recorder: Recorder,
     explanation: Explanation | None = None,
+    outputs: Sequence[Explanation] = (),
 ) -> Rendered:
     """Render the prompts of ``latent``; explainers (a cascade has several) and judges must ask
     ``recorder``.
 
-    Judges are asked about ``explanation``; without one, a placeholder stands in its place. What
+    Judges are asked about ``explanation``; without one, a placeholder stands in its place. Those
+    that read what latents cause are asked about the latent's one of ``outputs``, the run's. What
     needs no language model is not run and has no prompts.
 
     Raises:
@@ -77,10 +82,14 @@ async def render(
         await ExplainTask(store, select, explainer, "", _fail)(latent)
     asked = recorder.take()
     judged = explanation or Explanation(latent, PLACEHOLDER, "none")
+    effect = Explanation(latent, PLACEHOLDER, "none", kind="output")
+    effect = next((e for e in outputs if e.latent == latent), effect)
     prompts = {}
     for scorer in scorers:
         if _asks(scorer.scorer) or _asks(getattr(scorer.scorer, "judge", None)):
-            await ScoreTask(store, [judged], [scorer], {}, set(), _fail)(judged)
+            about = effect if scorer.scorer.reads == "output" else judged
+            task = ScoreTask(store, [about, *outputs], [scorer], {}, set(), _fail)
+            await task(about)
         prompts[scorer.name] = recorder.take()
     return Rendered(asked, prompts)
 
@@ -97,21 +106,37 @@ def render_run(config: RunConfig, latent: LatentId) -> Rendered:
     recorder = Recorder()
     clients = dict.fromkeys(config.llms, recorder)
     templates = Templates(config.prompts)
-    reads = "encode" in config.needs("explain")
-    subject = build_subject(config) if reads else None
-    tools = Tools(config, clients, templates, subject=subject)
-    explanation = _explanation(config, latent)
-    asking = [tools.explainer(section) for section in config.tiers]
-    return asyncio.run(render(store, latent, asking, tools.scorers(), recorder, explanation))
+    needs = config.needs("explain") | config.needs("score")
+    subject = build_subject(config) if {"encode", "steering"} & needs else None
+    explained = _explained(config, config.explainer["kind"])
+    outputs = _explained(config, config.effects["kind"])
+    others = OtherLatents(store, lambda: build_coders(config), explained, config.run.seed)
+    prefixes = Prefixes(store)
+    tools = Tools(config, clients, templates, subject=subject, others=others, prefixes=prefixes)
+    explanation = next((e for e in explained if e.latent == latent), None)
+    sections = [*config.tiers, *([config.effects] if config.writes_outputs else [])]
+
+    async def rendered() -> Rendered:
+        async with AsyncExitStack() as stack:
+            opened = tools
+            if subject is not None and "steering" in needs:
+                attached = attach(config, subject, build_coders(config))
+                steering = open_steering(config, subject, attached, prefixes)
+                opened = replace(tools, steering=await stack.enter_async_context(steering))
+            asking = [opened.explainer(section) for section in sections]
+            scorers = opened.scorers()
+            return await render(store, latent, asking, scorers, recorder, explanation, outputs)
+
+    return asyncio.run(rendered())
 
 
-def _explanation(config: RunConfig, latent: LatentId) -> Explanation | None:
+def _explained(config: RunConfig, explainer: str) -> list[Explanation]:
     path = config.run.path / RESULTS
     if not path.exists():
-        return None
+        return []
     with Results.read(path) as results:
-        found = results.explanations(config.explainer["kind"], latent)
-    return next((e for e in found if e.status == "explained"), None)
+        found = results.explanations(explainer)
+    return [e for e in found if e.status == "explained"]
 
 
 def _asks(kind: object) -> bool:

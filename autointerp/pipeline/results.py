@@ -25,7 +25,8 @@ from autointerp.pipeline.rows import (
     score_row,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+READ_VERSIONS = (2, SCHEMA_VERSION)  # the outcomes of version 2 name no requests
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -67,7 +68,8 @@ class Results:
                 for statement in filter(str.strip, _SCHEMA.split(";")):
                     connection.execute(statement)
                 results._put_meta("schema", SCHEMA_VERSION)
-        results._check_version()
+        if results._check_version() != SCHEMA_VERSION:
+            results._put_meta("schema", SCHEMA_VERSION)  # that of rows written from now on
         return results
 
     @classmethod
@@ -209,19 +211,20 @@ class Results:
     def _put_meta(self, key: str, value: Any) -> None:
         self._insert("meta", (key, json.dumps(value)))
 
-    def _check_version(self) -> None:
+    def _check_version(self) -> int:
         try:
             row = self._connection.execute("SELECT value FROM meta WHERE key='schema'").fetchone()
         except sqlite3.DatabaseError as error:
             self.close()
             raise AutointerpError(f"{self.path} is not a results file ({error})") from error
         version = json.loads(row[0]) if row else None
-        if version != SCHEMA_VERSION:
+        if version not in READ_VERSIONS:
             self.close()
             raise AutointerpError(
                 f"{self.path} has schema version {version}, this program reads {SCHEMA_VERSION}; "
                 "use another run directory"
             )
+        return int(version)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

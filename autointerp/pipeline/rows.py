@@ -108,27 +108,45 @@ def read_scored(row: Sequence[Any]) -> Scored:
     return Scored(score, control)
 
 
+_REQUESTS = "requests"
 _OUTCOMES: dict[str, type[Any]] = {
     kind.__name__: kind for kind in (Label, Choice, Values, Number, Failure)
 }
 
 
 def pack_outcomes(outcomes: Sequence[Outcome]) -> bytes:
-    """Outcomes as columns by kind, with their places, compressed."""
-    columns: dict[str, dict[str, list[Any]]] = {}
+    """Outcomes as columns by kind, with their places, compressed.
+
+    Requests, of which every name serves several outcomes, are numbers of a list of their own.
+    """
+    places: dict[type[Outcome], list[int]] = {}
     for place, outcome in enumerate(outcomes):
-        kind = columns.setdefault(type(outcome).__name__, {"place": []})
-        kind["place"].append(place)
-        for name in type(outcome).__dataclass_fields__:
-            kind.setdefault(name, []).append(getattr(outcome, name))
-    return zlib.compress(json.dumps(columns, separators=(",", ":")).encode(), 6)
+        places.setdefault(type(outcome), []).append(place)
+    requests: dict[str, int] = {}
+    columns: dict[str, dict[str, list[Any]]] = {}
+    for kind, at in places.items():
+        mine = [outcomes[place] for place in at]
+        names = kind.__dataclass_fields__
+        columns[kind.__name__] = {"place": at} | {n: [getattr(o, n) for o in mine] for n in names}
+        if "request" in names:
+            column = columns[kind.__name__]["request"]
+            columns[kind.__name__]["request"] = [_numbered(name, requests) for name in column]
+    packed = {**columns, **({_REQUESTS: list(requests)} if requests else {})}
+    return zlib.compress(json.dumps(packed, separators=(",", ":")).encode(), 6)
+
+
+def _numbered(name: str | None, numbers: dict[str, int]) -> int | None:
+    return None if name is None else numbers.setdefault(name, len(numbers))
 
 
 def unpack_outcomes(blob: bytes) -> list[Outcome]:
     """The outcomes of :func:`pack_outcomes`, in their order."""
-    columns: dict[str, dict[str, list[Any]]] = json.loads(zlib.decompress(blob))
+    columns: dict[str, Any] = json.loads(zlib.decompress(blob))
+    requests: list[str] = columns.pop(_REQUESTS, [])
     placed: dict[int, Outcome] = {}
     for name, kind in columns.items():
+        if requests and "request" in kind:
+            kind["request"] = [None if r is None else requests[r] for r in kind["request"]]
         fields = [field for field in kind if field != "place"]
         for place, *values in zip(kind["place"], *(kind[f] for f in fields), strict=True):
             placed[place] = _OUTCOMES[name](

@@ -6,14 +6,17 @@ not there yet; so a run that was killed continues when it is started again.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 from autointerp.examples import harvest
 from autointerp.examples.contrast import contrasts
 from autointerp.examples.corpus import documents
 from autointerp.examples.sampling import SetBuilder, prepare, spare_collector
+from autointerp.examples.semantic import prepare_semantic
 from autointerp.examples.store import MARKER, ExampleStore
 from autointerp.latents import AutointerpError, Explanation, LatentId
 from autointerp.llm.client import BudgetExhausted
@@ -21,13 +24,16 @@ from autointerp.pipeline import building, directory
 from autointerp.pipeline.baselines import build_controls
 from autointerp.pipeline.breaker import Breaker, StoppedError
 from autointerp.pipeline.cascade import Cascade
+from autointerp.pipeline.figures import note_effects
 from autointerp.pipeline.local import run_tasks
+from autointerp.pipeline.others import OtherLatents
 from autointerp.pipeline.rows import TRUE, Scored, is_scored
 from autointerp.pipeline.selection import check_range, choose
 from autointerp.pipeline.session import Session, record
 from autointerp.pipeline.tasks import ExplainTask, ScoreTask
 from autointerp.pipeline.tools import Tools, open_tools
 from autointerp.sections import CASCADE
+from autointerp.subject.embedder import Embedder
 
 
 def collect(s: Session) -> ExampleStore:
@@ -84,6 +90,10 @@ def chosen(s: Session, store: ExampleStore) -> list[LatentId]:
 
 def get_ready(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> None:
     """Find the hard negatives of latents that have none yet."""
+    if s.config.examples.semantic:
+        identity = building.embedder_identity(s.config)
+        progress = partial(s.observe, "embed")
+        prepare_semantic(store, lambda: _embedder(s), identity, latents, progress)
     prepared = contrasts(store)
     if all(latent in prepared for latent in latents):
         return
@@ -97,6 +107,11 @@ def get_ready(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> N
     )
 
 
+def _embedder(s: Session) -> Embedder:
+    s.enter("embed")
+    return building.build_embedder(s.config)
+
+
 def explain(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> None:
     """Explain the latents that have no explanation yet; failed ones are tried again.
 
@@ -108,21 +123,31 @@ def explain(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> Non
     s.enter("explain")
     if s.config.explainer["kind"] == CASCADE:
         _cascade(s, store, latents)
-        return
-    finished = {e.latent for e in s.results.explanations(s.explainer) if e.status != "failed"}
+    else:
+        _explain(s, store, latents, s.config.explainer)
+    if s.config.writes_outputs:
+        s.enter("explain effects")
+        _explain(s, store, latents, s.config.effects)
+
+
+def _explain(
+    s: Session, store: ExampleStore, latents: Sequence[LatentId], section: Mapping[str, Any]
+) -> None:
+    """Explain with the explainer of a resolved section."""
+    stage, name = s.stage, str(section["kind"])
+    finished = {e.latent for e in s.results.explanations(name) if e.status != "failed"}
     todo = [latent for latent in latents if latent not in finished]
     sets = SetBuilder(store, "select", todo)
     breaker = Breaker()
 
     def done(latent: LatentId, explanation: Explanation) -> None:
         s.results.put_explanation(explanation)
-        s.observe("explain", len(latents) - len(todo) + breaker.latents + 1, len(latents))
+        s.observe(stage, len(latents) - len(todo) + breaker.latents + 1, len(latents))
         breaker.record(failed=explanation.status == "failed")
 
     async def work() -> None:
-        async with _tools(s, "explain") as tools:
-            explainer = tools.explainer(s.config.explainer)
-            task = ExplainTask(store, sets, explainer, s.explainer, s.log.failure)
+        async with _tools(s, "explain", store) as tools:
+            task = ExplainTask(store, sets, tools.explainer(section), name, s.log.failure)
             await run_tasks(todo, task, done, concurrency=s.config.engine.concurrency)
 
     if todo:
@@ -133,7 +158,7 @@ def _cascade(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> No
     cascade = Cascade(s.config, store, s.results, s.observe, s.log.failure)
 
     async def work() -> None:
-        async with _tools(s, "explain") as tools:
+        async with _tools(s, "explain", store) as tools:
             s.reason = await cascade.explain(tools, latents)
 
     if cascade.unfinished(latents):
@@ -155,13 +180,20 @@ def score(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> None:
     explanations = [
         e for e in s.results.explanations(s.explainer) if e.latent in wanted and is_scored(e)
     ]
-    controls = build_controls(store, s.coders, explanations, s.config.run.seed)
+    controls = {"input": build_controls(store, s.coders, explanations, s.config.run.seed)}
+    others = OtherLatents(store, lambda: s.coders, explanations, s.config.run.seed)
+    if s.config.writes_outputs:
+        effects = s.results.explanations(s.config.effects["kind"])
+        outputs = [e for e in effects if e.latent in wanted and is_scored(e)]
+        controls["output"] = build_controls(store, s.coders, outputs, s.config.run.seed)
+        explanations += outputs
     scored = s.results.score_keys()
     breaker = Breaker()
 
     async def work() -> None:
-        async with _tools(s, "score") as tools:
-            task = ScoreTask(store, explanations, tools.scorers(), controls, scored, s.log.failure)
+        async with _tools(s, "score", store) as tools:
+            scorers = replace(tools, others=others).scorers()
+            task = ScoreTask(store, explanations, scorers, controls, scored, s.log.failure)
             shown = len(explanations) - len(task.todo)
 
             def done(_: Explanation, scores: list[Scored]) -> None:
@@ -173,9 +205,12 @@ def score(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> None:
             await run_tasks(task.todo, task, done, concurrency=s.config.engine.concurrency)
 
     _work(s, work())
+    note_effects(s.results, s.config.run.seed)
 
 
-def _tools(s: Session, stage: Literal["explain", "score"]) -> AbstractAsyncContextManager[Tools]:
+def _tools(
+    s: Session, stage: Literal["explain", "score"], store: ExampleStore
+) -> AbstractAsyncContextManager[Tools]:
     return open_tools(
         s.config,
         s.config.needs(stage),
@@ -183,6 +218,7 @@ def _tools(s: Session, stage: Literal["explain", "score"]) -> AbstractAsyncConte
         s.path,
         building.checkpoint_hashes(s.config).get("model", ""),
         s.servers,
+        store,
     )
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from autointerp.examples.sampling import evidence, labelled_set
 from autointerp.examples.store import ExampleStore
 from autointerp.latents import AutointerpError, Example, LatentId, Metric, Score
+from autointerp.pipeline.figures import effects
+from autointerp.pipeline.repeats import REPEAT
 from autointerp.pipeline.results import Results
 from autointerp.pipeline.rows import TRUE, Scored
 from autointerp.pipeline.standings import SELECT
+from autointerp.pipeline.widened import widened
 from autointerp.sections import CASCADE
 
 Document = dict[str, Any]
@@ -30,8 +34,14 @@ def latent_document(results: Results, store: ExampleStore, latent: LatentId) -> 
         raise AutointerpError(f"{latent} is not among the latents of {run}; {known}")
     inputs = {e.explainer: e for e in explained if e.kind == "input"}
     own = inputs.get(CASCADE) or next(iter(inputs.values()), explained[0])
-    output = next((e.text for e in explained if e.kind == "output"), None)
-    scores = [s for s in results.scores(latent=latent) if s.score.explanation == own.id]
+    output = next((e for e in explained if e.kind == "output"), None)
+    ids = {own.id, output.id if output else None}
+    noted = effects(results)
+    scores = [
+        _widened(s, noted.get(s.score.scorer, 1.0))
+        for s in results.scores(latent=latent)
+        if s.score.explanation in ids
+    ]
     shown = evidence(store, latent)
     test = labelled_set(store, latent, "test", shown)
     examples = [(e, "explain") for e in shown.top[:10]]
@@ -45,7 +55,7 @@ def latent_document(results: Results, store: ExampleStore, latent: LatentId) -> 
         "explainer": own.explainer,
         "components": list(own.components),
         "confidence": own.confidence,
-        "output_explanation": output,
+        "output_explanation": (output.text or None) if output else None,
         "pattern": inputs["pattern"].text if "pattern" in inputs else None,
         "statistics": {
             "density": s.density,
@@ -67,6 +77,11 @@ def latent_document(results: Results, store: ExampleStore, latent: LatentId) -> 
     }
 
 
+def _widened(scored: Scored, effect: float) -> Scored:
+    metrics = widened(scored.score.metrics, effect)
+    return replace(scored, score=replace(scored.score, metrics=metrics))
+
+
 def _score(score: Score, scores: Sequence[Scored]) -> Document:
     """One scorer's score; ``scores`` are all of the same explanation, controls among them."""
     headline = score.metrics.get(score.headline)
@@ -75,7 +90,7 @@ def _score(score: Score, scores: Sequence[Scored]) -> Document:
         s.control: s.score.metrics[s.score.headline].value
         for s in scores
         if s.score.scorer == score.scorer
-        and s.control != TRUE
+        and s.control not in (TRUE, REPEAT)
         and s.score.headline in s.score.metrics
     }
     return {

@@ -9,12 +9,14 @@ from typing import Any
 
 from autointerp.examples.store import ExampleStore
 from autointerp.latents import (
-    HARD_SOURCES,
+    SOURCES,
     SPLITS,
     Explanation,
     LatentId,
     Score,
 )
+from autointerp.pipeline.figures import Dependence, dependence, figures, lifts
+from autointerp.pipeline.repeats import REPEAT, judge_error
 from autointerp.pipeline.results import Results
 from autointerp.pipeline.rows import TRUE, Scored
 from autointerp.pipeline.standings import SELECT, report, total
@@ -22,6 +24,7 @@ from autointerp.sections import CASCADE
 from autointerp.statistics import bootstrap_mean
 
 Document = dict[str, Any]
+BALANCED = "balanced_accuracy"
 _COSTS = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens", "dollars")
 
 
@@ -31,7 +34,8 @@ def summarise(
     """The document of ``run``, ``score`` and ``status``."""
     explanations = results.explanations(explainer)
     scores = [s for s in results.scores() if _of(s.score, explainer)]
-    failed = {e.latent for e in explanations if e.status == "failed"}
+    outputs = [e for e in results.explanations() if e.kind == "output"]
+    failed = {e.latent for e in [*explanations, *outputs] if e.status == "failed"}
     failed |= {s.score.latent for s in scores if s.score.status == "failed"}
     tiers = {"cascade": report(results)} if explainer == CASCADE else {}
     return {
@@ -41,27 +45,34 @@ def summarise(
         "explained": sum(e.status == "explained" for e in explanations),
         "failed": len(failed),
         "by_status": dict(sorted(Counter(e.status for e in explanations).items())),
-        "scores": _scores(scores, seed),
-        "cost": _cost(explanations, [s.score for s in scores]),
+        "scores": _scores(results, scores, seed),
+        "cost": _cost([*explanations, *outputs], [s.score for s in scores]),
         "seconds": seconds,
     }
 
 
 def _of(score: Score, explainer: str) -> bool:
-    """Whether it is a score of this explainer's explanation, and of TEST."""
+    """Whether it is a score of this explainer's explanation, or of an effect's, and of TEST."""
     if score.explanation is None or score.scorer == SELECT:
         return False
-    return score.explanation.rpartition(":")[2] == explainer
+    *_, kind, name = score.explanation.split(":")
+    return kind == "output" or name == explainer
 
 
-def _scores(scores: Sequence[Scored], seed: int) -> Document:
+def _scores(results: Results, scores: Sequence[Scored], seed: int) -> Document:
     by_scorer: dict[str, list[Scored]] = defaultdict(list)
     for scored in scores:
         by_scorer[scored.score.scorer].append(scored)
-    return {name: _scorer(members, seed) for name, members in sorted(by_scorer.items())}
+    documents = {}
+    for name, members in sorted(by_scorer.items()):
+        asked_once = [s for s in members if s.control != REPEAT]
+        documents[name] = _scorer(asked_once, dependence(results, name, seed), seed)
+        error = judge_error(results, name) if len(asked_once) < len(members) else None
+        documents[name] |= {"judge_error": error} if error else {}
+    return documents
 
 
-def _scorer(members: Sequence[Scored], seed: int) -> Document:
+def _scorer(members: Sequence[Scored], dependent: Dependence, seed: int) -> Document:
     """One scorer's figures over all latents that it could score."""
     true = [s.score for s in members if s.control == TRUE]
     scored = [s for s in true if s.status == "scored"]
@@ -74,6 +85,7 @@ def _scorer(members: Sequence[Scored], seed: int) -> Document:
         "chance": scored[0].chance if scored else None,
         "controls": {},
         "control_intervals": {},
+        "lifts": {},
         "by_source": {},
         "by_coder": {},
         "by_status": dict(sorted(Counter(s.status for s in true).items())),
@@ -86,7 +98,9 @@ def _scorer(members: Sequence[Scored], seed: int) -> Document:
         if control:
             document["control_intervals"][name] = _mean(control, seed)
             document["controls"][name] = document["control_intervals"][name]["mean"]
+    document["lifts"] = lifts(members, seed)
     document["by_source"] = _by_source(scored)
+    document |= figures(scored, dependent)
     for coder in sorted({s.latent.coder for s in scored}):
         document["by_coder"][coder] = _mean([s for s in scored if s.latent.coder == coder], seed)
     return document
@@ -105,14 +119,15 @@ def _mean(scores: Sequence[Score], seed: int) -> Document:
 
 
 def _by_source(scores: Sequence[Score]) -> dict[str, float]:
-    """Mean of the headline against each source of negatives; ``random`` is the headline's."""
+    """Mean balanced accuracy against each source of negatives that there are; that against the
+    headline's source is the headline."""
     found: dict[str, float] = {}
-    if any("specificity_random" in s.metrics for s in scores):
-        found["random"] = _average(s.metrics[s.headline].value for s in scores)
-    for source in HARD_SOURCES:
-        values = [s.metrics[source].value for s in scores if source in s.metrics]
-        if values:
-            found[source] = _average(values)
+    for source in SOURCES:
+        against = [s.metrics for s in scores if f"specificity_{source}" in s.metrics]
+        if against:
+            headline = scores[0].headline
+            own = [m.get(source, m.get(BALANCED, m[headline])) for m in against]
+            found[source] = _average(metric.value for metric in own)
     return found
 
 
@@ -129,7 +144,9 @@ def _cost(explanations: Sequence[Explanation], scores: Sequence[Score]) -> Docum
 def failures(results: Results, explainer: str) -> list[tuple[LatentId, str]]:
     """Every failed latent with the reason, explaining first."""
     failed = [
-        (e.latent, e.reason or "") for e in results.explanations(explainer) if e.status == "failed"
+        (e.latent, e.reason or "")
+        for e in results.explanations()
+        if e.status == "failed" and (e.explainer == explainer or e.kind == "output")
     ]
     failed += [
         (s.score.latent, f"{s.score.scorer} {s.control}".strip() + f": {s.score.reason}")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property, partial
 from time import perf_counter
 from typing import Any, Protocol
 
-from autointerp.examples.sampling import SetBuilder
+from autointerp.examples.active import active_windows
+from autointerp.examples.sampling import SetBuilder, labelled_set
 from autointerp.examples.store import ExampleStore
 from autointerp.latents import (
     AutointerpError,
@@ -22,6 +23,7 @@ from autointerp.latents import (
 from autointerp.llm.accounts import metered
 from autointerp.llm.client import BudgetExhausted
 from autointerp.pipeline.controls import Control
+from autointerp.pipeline.repeats import REPEAT, in_order
 from autointerp.pipeline.rows import TRUE, Scored
 from autointerp.scorers import Materials, Scorer
 
@@ -36,11 +38,28 @@ class Explainer(Protocol):
 
 @dataclass(frozen=True)
 class NamedScorer:
-    """A scorer under its name in the run, and the name of the judge that answers it, if any."""
+    """A scorer under its name in the run, and the name of the judge that answers it, if any.
+
+    ``again`` is the same, asking for second answers, of ``repeats`` latents.
+    """
 
     name: str
     scorer: Scorer
     judge: str = ""
+    again: Scorer | None = None
+    repeats: int = 0
+
+    @property
+    def controls(self) -> Mapping[str, Scorer]:
+        """Controls of its own: the same explanation, asked about in another way."""
+        own: Mapping[str, Scorer] = getattr(self.scorer, "controls", {})
+        return own
+
+    def control(self, name: str) -> NamedScorer:
+        """What scores the control ``name``: itself, unless it is one of its own."""
+        if name == REPEAT and self.again is not None:
+            return replace(self, scorer=self.again)
+        return replace(self, scorer=self.controls.get(name, self.scorer))
 
 
 @dataclass(frozen=True)
@@ -82,7 +101,7 @@ class ScoreTask:
     store: ExampleStore
     explanations: Sequence[Explanation]
     scorers: Sequence[NamedScorer]
-    controls: Mapping[LatentId, Sequence[Control]]
+    controls: Mapping[str, Mapping[LatentId, Sequence[Control]]]  # by the explanations' kind
     done: set[tuple[str, str, str]]
     report: Report
     split: Split = "test"
@@ -98,27 +117,52 @@ class ScoreTask:
 
     def missing(self, explanation: Explanation) -> list[tuple[NamedScorer, str]]:
         """The (scorer, control) pairs that have no score yet."""
-        controls = [c.name for c in self.controls.get(explanation.latent, ())]
+        controls = [c.name for c in self._controls(explanation)]
         return [
-            (scorer, name)
+            (scorer.control(name), name)
             for scorer in self.scorers
-            for name in [TRUE, *(controls if scorer.scorer.reads else ())]
+            if (scorer.scorer.reads or "input") == explanation.kind
+            for name in [TRUE, *_controls(scorer, controls), *self._repeats(scorer, explanation)]
             if (explanation.id, scorer.name, name) not in self.done
         ]
+
+    def _repeats(self, scorer: NamedScorer, explanation: Explanation) -> list[str]:
+        few = self._in_order[: scorer.repeats] if scorer.repeats else []
+        return [REPEAT] if explanation.latent in few else []
+
+    @cached_property
+    def _in_order(self) -> list[LatentId]:
+        return in_order([e.latent for e in self.explanations])
 
     async def __call__(self, explanation: Explanation) -> list[Scored]:
         shown, test = self._sets.take(explanation.latent)
         texts: dict[str, Explanation] = {
-            c.name: c.explanation for c in self.controls.get(explanation.latent, ())
+            c.name: replace(c.explanation, kind=explanation.kind)
+            for c in self._controls(explanation)
         }
         scored = []
+        materials = replace(self._materials(shown, test), peers=self._peers(explanation))
         for scorer, name in self.missing(explanation):
             asked = texts.get(name, explanation)
-            materials = self._materials(shown, test)
             score = await self._score(scorer, asked, materials)
             # A control belongs to the explanation that it stands in for.
             scored.append(Scored(replace(score, explanation=explanation.id), name))
         return scored
+
+    def _controls(self, explanation: Explanation) -> Sequence[Control]:
+        return self.controls.get(explanation.kind, {}).get(explanation.latent, ())
+
+    def _peers(self, explanation: Explanation) -> Sequence[Explanation]:
+        return self._explained.get((explanation.latent.coder, explanation.kind), ())
+
+    @cached_property
+    def _explained(self) -> Mapping[tuple[str, str], Sequence[Explanation]]:
+        """By coder and kind."""
+        found: dict[tuple[str, str], list[Explanation]] = {}
+        for e in self.explanations:
+            if e.status == "explained":
+                found.setdefault((e.latent.coder, e.kind), []).append(e)
+        return found
 
     def _materials(self, shown: Evidence, test: LabelledSet) -> Materials:
         latent = test.latent
@@ -128,6 +172,9 @@ class ScoreTask:
             evidence=shown,
             background=self.store.background(self.split),
             background_maxima=self.store.background_maxima(latent, self.split),
+            active=partial(active_windows, self.store, latent, self.split),
+            active_count=int(self.store.statistics(latent.coder).window_count[latent.index].sum()),
+            selection=cache(partial(labelled_set, self.store, latent, "select", shown)),
         )
 
     async def _score(
@@ -149,6 +196,13 @@ class ScoreTask:
         except Exception as error:  # noqa: BLE001 – recorded; the run goes on
             self.report(f"score {scorer.name}", materials.latent, error)
             return _failed(scorer, materials.latent, error)
+
+
+def _controls(scorer: NamedScorer, texts: Sequence[str]) -> list[str]:
+    """The controls of a scorer on a latent that has these texts for it, or none."""
+    if not texts or not scorer.scorer.reads:
+        return []
+    return [*texts, *scorer.controls]
 
 
 def _failed(scorer: NamedScorer, latent: LatentId, error: Exception) -> Score:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from autointerp.config import RunConfig
 from autointerp.examples.harvest import Attached
+from autointerp.examples.prefixes import Prefixes
+from autointerp.examples.store import ExampleStore
 from autointerp.explainers.agent.llm_roles import LLMRoles
 from autointerp.judges import Judge
 from autointerp.kinds import PATTERN, build_options, without_judge
@@ -20,11 +22,16 @@ from autointerp.llm.limits import Backoff
 from autointerp.llm.opening import open_llms
 from autointerp.llm.templates import Templates
 from autointerp.llm.vllm_server import VLLMServer
+from autointerp.pipeline.repeats import asking_again
 from autointerp.pipeline.tasks import Explainer, NamedScorer
+from autointerp.pipeline.text_models import TextModels
 from autointerp.registry import ASKING, Options, explainers, judges, scorers
+from autointerp.scorers import Others
 from autointerp.subject.model import Subject
 from autointerp.subject.probing import ProbeError, ProbeQueue
+from autointerp.subject.steering import Steering
 
+STEERED_ROWS = 256  # whose states tell random directions the covariance at a hook
 RIVALS = ("single_pass", "pattern")  # whose texts an LLM agent's must beat on SELECT
 
 _PATTERN: Mapping[str, Any] = {"kind": PATTERN}
@@ -42,6 +49,10 @@ class Tools:
     templates: Templates
     probes: ProbeQueue | None = None
     subject: Subject | None = None
+    models: TextModels | None = None
+    others: Others | None = None  # the run's explained latents, where explanations are scored
+    steering: Steering | None = None
+    prefixes: Prefixes | None = None
 
     def explainer(self, section: Mapping[str, Any]) -> Explainer:
         """The explainer of a resolved section such as ``config.explainer``."""
@@ -50,6 +61,11 @@ class Tools:
         supplied = self._supply(options, section.get("judge"))
         explainer: Explainer = implementation(options, seed=self.config.run.seed, **supplied)
         return explainer
+
+    @cached_property
+    def effects(self) -> Explainer:
+        """The explainer of what latents cause; one for all, so that strengths are found once."""
+        return self.explainer(self.config.effects)
 
     def scorers(self) -> list[NamedScorer]:
         """The run's scorers, each with the judge that answers it."""
@@ -61,9 +77,14 @@ class Tools:
 
     def _scorer(self, section: Mapping[str, Any], options: Options) -> NamedScorer:
         kind, judge = section["kind"], section.get("judge")
-        supplied = self._supply(options, judge)
-        scorer = scorers.get(kind).implementation(options, seed=self.config.run.seed, **supplied)
-        return NamedScorer(kind, scorer, judge["kind"] if judge else "")
+        implementation, seed = scorers.get(kind).implementation, self.config.run.seed
+        scorer = implementation(options, seed=seed, **self._supply(options, judge))
+        repeats = (judge or {}).get("repeats", 0)
+        if not judge or not repeats:
+            return NamedScorer(kind, scorer, judge["kind"] if judge else "")
+        other = replace(self, clients=asking_again(self.clients))
+        again = implementation(options, seed=seed, **other._supply(options, judge))
+        return NamedScorer(kind, scorer, judge["kind"], again, repeats)
 
     def judge(self, section: Mapping[str, Any]) -> Judge:
         options = build_options(judges, section, "judge")
@@ -80,11 +101,22 @@ class Tools:
             "judge": lambda: self.judge(judge or _PATTERN),
             "probes": lambda: self.probes,
             "refused": lambda: ProbeError,
-            "encode": lambda: self.subject and self.subject.encode_text,
+            "encode": lambda: self._encode,
             "roles_factory": lambda: partial(self._roles, self._client(options)),
             "rivals": lambda: self._rivals(judge),
+            "others": lambda: self.others,
+            "steering": lambda: self.steering,
+            "prefixes": lambda: self.prefixes,
+            "effects": lambda: self.effects,
+            "embedder": lambda: self.models and self.models.embedder,
+            "base_lm": lambda: self.models and self.models.base_lm(_name_of(options)),
         }
         return {name: makers[name]() for name in sorted(options.needs())}
+
+    def _encode(self, text: str) -> list[int]:
+        if self.subject is None:
+            raise RuntimeError("texts are encoded only where the subject is loaded")
+        return self.subject.encode_text(text)
 
     def _client(self, options: Options) -> LLMClient:
         return self.clients[getattr(options, "llm")]  # noqa: B009 – only such options need one
@@ -96,6 +128,19 @@ class Tools:
         return {kind: self.explainer({"kind": kind, "judge": judge}) for kind in RIVALS}
 
 
+def _name_of(options: Options) -> str | None:
+    name: str | None = getattr(options, "model")  # noqa: B009 – only such options need one
+    return name
+
+
+def open_steering(
+    config: RunConfig, subject: Subject, attached: Mapping[str, Attached], prefixes: Prefixes
+) -> Steering:
+    """Steering for a run; it is to be entered."""
+    rows = prefixes.rows(STEERED_ROWS)
+    return Steering(subject, attached, seed=config.run.seed, texts=rows)
+
+
 @asynccontextmanager
 async def open_tools(
     config: RunConfig,
@@ -104,12 +149,14 @@ async def open_tools(
     directory: Path,
     identity: str,
     servers: Servers,
+    store: ExampleStore,
 ) -> AsyncIterator[Tools]:
     """Open what is needed of the language models and the subject, for one stage.
 
     ``runtime`` gives the subject and its coders; it is called only if texts are to be measured.
     ``directory`` is the run's: measurements are kept there. ``identity`` is of the model's files.
-    ``servers`` starts the run's own vLLM servers, if it has any.
+    ``servers`` starts the run's own vLLM servers, if it has any. Steering takes its prompts from
+    ``store``.
 
     Raises:
         AutointerpError: if an endpoint, a key or a price is missing.
@@ -128,12 +175,18 @@ async def open_tools(
             )
             clients = (await stack.enter_async_context(llms)).clients
         templates = Templates(config.prompts)
-        if "probes" not in needs:
-            yield Tools(config, clients, templates)
-            return
-        subject, attached = runtime()
-        coders = {name: (a.coder, a.hook) for name, a in attached.items()}
-        cache = directory / "probes.sqlite"
-        probes = ProbeQueue(subject, coders, cache, identity=identity)
-        await stack.enter_async_context(probes)
-        yield Tools(config, clients, templates, probes, subject)
+        models = TextModels(config, lambda: runtime()[0])
+        stack.push_async_callback(models.aclose)
+        tools = Tools(config, clients, templates, models=models, prefixes=Prefixes(store))
+        if needs & {"probes", "steering"}:
+            subject, attached = runtime()
+            tools = replace(tools, subject=subject)
+        if "probes" in needs:
+            coders = {name: (a.coder, a.hook) for name, a in attached.items()}
+            cache = directory / "probes.sqlite"
+            probes = ProbeQueue(subject, coders, cache, identity=identity)
+            tools = replace(tools, probes=await stack.enter_async_context(probes))
+        if "steering" in needs:
+            steering = open_steering(config, subject, attached, Prefixes(store))
+            tools = replace(tools, steering=await stack.enter_async_context(steering))
+        yield tools

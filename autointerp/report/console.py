@@ -13,14 +13,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from autointerp.latents import LatentId, Score
-from autointerp.pipeline.controls import CHANCE_RANGE, is_chance
+from autointerp.latents import LatentId
+from autointerp.pipeline.controls import CHANCE_MARGIN, is_chance
 from autointerp.pipeline.results import Results
 from autointerp.pipeline.rows import SCORED_STATUSES, TRUE
 from autointerp.report.latent import number
 from autointerp.statistics import Interval
 
 BEST_AND_WORST = 10
+MOST_CORRELATED = 0.1  # of answers of one request, that a sequence of limits stands
+_LEAKS = {
+    "shuffled": "the texts are easy to tell apart without explanations",
+    "empty": "the texts of a prompt give one another away; use judge.texts_per_prompt=1",
+}
+_ELIMINATION = "told_apart"  # with the neighbours' true texts, even nothing does better than chance
+SCORERS_BESIDE = 3  # that the tables of latents have room for
 Document = Mapping[str, Any]
 
 
@@ -81,16 +88,30 @@ def print_summary(console: Console, document: Document) -> None:
         table.add_column(heading, justify="right" if heading in ("n", "mean") else "left")
     for scorer, figures in document["scores"].items():
         _add_scorer(table, scorer, figures)
+        table.add_section()
     console.print(table)
     for scorer, figures in document["scores"].items():
         _print_unscored(console, scorer, document)
-        shuffled = figures["control_intervals"].get("shuffled")
-        if shuffled and not is_chance(Interval(*(shuffled[k] for k in ("mean", "low", "high")))):
-            console.print(
-                f"warning: {scorer} of shuffled explanations leaves {CHANCE_RANGE[0]} to"
-                f" {CHANCE_RANGE[1]}; the texts are easy to tell apart without explanations",
-                style="yellow",
-            )
+        for line in _warnings(scorer, figures):
+            console.print(f"warning: {line}", style="yellow")
+
+
+def _warnings(scorer: str, figures: Document) -> Iterator[str]:
+    """What speaks against a scorer's figures."""
+    chance = figures["chance"]
+    for control, advice in _LEAKS.items():
+        found = figures["control_intervals"].get(control)
+        if found is None or figures["metric"] == _ELIMINATION:
+            continue
+        if not is_chance(Interval(*(found[k] for k in ("mean", "low", "high"))), chance):
+            low, high = chance - CHANCE_MARGIN, chance + CHANCE_MARGIN
+            yield f"{scorer} of {control} explanations leaves {low:g} to {high:g}; {advice}"
+    correlation = figures.get("dependence", {"correlation": 0})["correlation"]
+    if figures["metric"] == "mixed" and correlation > MOST_CORRELATED:
+        yield (
+            f"{scorer} is sequential and the answers of a request have a correlation of"
+            f" {correlation:.2f}; its limits need judge.texts_per_prompt=1"
+        )
 
 
 def _print_unscored(console: Console, scorer: str, document: Document) -> None:
@@ -125,14 +146,41 @@ def _print_cascade(console: Console, cascade: Document) -> None:
 
 
 def _add_scorer(table: Table, scorer: str, figures: Document) -> None:
-    chance = f" (chance {figures['chance']:g})" if figures["chance"] is not None else ""
-    _add(table, scorer, f"{figures['metric']}{chance}", figures)
+    if figures["mean"] is None:
+        _add(table, scorer, "nothing was scored", figures)
+        return
+    _add(table, scorer, f"{figures['metric']} (chance {figures['chance']:g})", figures)
     for coder, mean in figures["by_coder"].items():
         _add(table, "", f"  {coder}", mean)
     for source, value in figures["by_source"].items():
         table.add_row("", f"  against {source} negatives", "", f"{value:.3f}", "")
     for control, mean in figures["control_intervals"].items():
         _add(table, "", f"  control: {control}", mean)
+    for control, mean in figures["lifts"].items():
+        _add(table, "", f"  lift over {control}", mean)
+    _add_spread(table, figures)
+
+
+def _add_spread(table: Table, figures: Document) -> None:
+    """How the true values lie, how many latents are explained, how the answers hang together."""
+    if spread := figures.get("true_values"):
+        low, _, high = spread["quantiles"].values()
+        middle = f"{number(low)} to {number(high)}"
+        table.add_row("", "  80 % of latents, less noise", "", number(spread["mean"]), middle)
+    if natural := figures.get("natural_precision"):
+        what = "  precision at the natural rate"
+        table.add_row("", what, str(natural["n"]), number(natural["mean"]), "")
+    if share := figures.get("share_explained"):
+        what = f"  share above {share['bar']:g}, FDR {share['false_discovery_rate']:.0%}"
+        table.add_row("", what, str(share["n"]), number(share["share"]), "")
+    if error := figures.get("judge_error"):
+        differ = f"answers differ in {error['differ']:.1%}"
+        table.add_row("", "  judge error", f"{error['n']:,}", number(error["error"]), differ)
+    dependence = figures.get("dependence", {"items": 1})
+    if dependence["items"] > 1:
+        correlation = number(dependence["correlation"])
+        effect = f"design effect {dependence['effect']:.2f}"
+        table.add_row("", "  correlation in a request", "", correlation, effect)
 
 
 def _add(table: Table, scorer: str, what: str, mean: Document) -> None:
@@ -141,43 +189,54 @@ def _add(table: Table, scorer: str, what: str, mean: Document) -> None:
 
 
 def print_best_and_worst(console: Console, results: Results, explainer: str) -> None:
-    """The ten best and the ten worst explained latents, by the first scorer's headline."""
-    texts, ranked = _ranked(results, explainer)
+    """The ten best and the ten worst explained latents, by the first scorer's headline; those of
+    the next scorers stand beside it."""
+    texts, scorers = _headlines(results, explainer)
+    ranked = _ranked(scorers)
     best = ranked[:BEST_AND_WORST]
     worst = ranked[len(best) :][-BEST_AND_WORST:]
-    for title, scores in (("best explained", best), ("worst explained", worst)):
-        if scores:
-            table = Table("latent", scores[0].scorer, "explanation", title=title)
-            for score in scores:
-                text = Text(texts[score.explanation or ""])
-                table.add_row(str(score.latent), f"{_headline(score):.3f}", text)
+    shown = list(scorers)[:SCORERS_BESIDE]
+    for title, rows in (("best explained", best), ("worst explained", worst)):
+        if rows:
+            table = Table("latent", *shown, "explanation", title=title)
+            for explanation in rows:
+                values = [number(scorers[scorer].get(explanation)) for scorer in shown]
+                table.add_row(_latent(explanation), *values, Text(texts[explanation]))
             console.print(table)
 
 
 def print_next(console: Console, results: Results, explainer: str, run: Path) -> None:
     """How to look at one of the latents: the best explained one, if there are scores."""
-    texts, ranked = _ranked(results, explainer)
-    latents = [str(score.latent) for score in ranked] + [i.partition(":")[0] for i in texts]
-    if latents:
-        command = shlex.join(["autointerp", "show", str(run), latents[0]])
+    texts, scorers = _headlines(results, explainer)
+    found = [*_ranked(scorers), *texts]
+    if found:
+        command = shlex.join(["autointerp", "show", str(run), _latent(found[0])])
         console.print(f"look at one latent: {command}", markup=False, highlight=False)
 
 
-def _ranked(results: Results, explainer: str) -> tuple[dict[str, str], list[Score]]:
-    """The texts of what was explained, by id, and their scores by the first scorer, best first."""
+def _headlines(
+    results: Results, explainer: str
+) -> tuple[dict[str, str], dict[str, dict[str, float]]]:
+    """The texts of what was explained, by id, and each scorer's headlines of them."""
     texts = {e.id: e.text for e in results.explanations(explainer) if e.status == "explained"}
-    scored = [
-        s.score
-        for s in results.scores()
-        if s.control == TRUE and s.score.status == "scored" and s.score.explanation in texts
-    ]
-    first = min((score.scorer for score in scored), default="")
-    ranked = [score for score in scored if score.scorer == first]
-    return texts, sorted(ranked, key=lambda score: (-_headline(score), score.latent))
+    found: dict[str, dict[str, float]] = {}
+    for scored in results.scores():
+        score, explanation = scored.score, scored.score.explanation or ""
+        if scored.control == TRUE and score.status == "scored" and explanation in texts:
+            value = score.metrics[score.headline].value
+            found.setdefault(score.scorer, {})[explanation] = value
+    return texts, dict(sorted(found.items()))
 
 
-def _headline(score: Score) -> float:
-    return score.metrics[score.headline].value
+def _ranked(scorers: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """What the first scorer scored, best first."""
+    first = next(iter(scorers.values()), {})
+    return sorted(first, key=lambda id: (-first[id], LatentId.parse(_latent(id))))
+
+
+def _latent(explanation: str) -> str:
+    """The latent of an explanation's id, which ends with its kind and explainer."""
+    return explanation.rsplit(":", 2)[0]
 
 
 def print_failures(console: Console, failures: Sequence[tuple[LatentId, str]]) -> None:

@@ -16,11 +16,10 @@ def print_latent(console: Console, document: Document) -> None:
     """One latent: its explanation, scores, statistics and examples with coloured tokens."""
     console.print(f"[bold]{document['latent']}[/bold] ({document['status']})")
     console.print(Text(document["explanation"] or document["reason"] or ""))
+    if document["output_explanation"]:
+        console.print(Text("makes likelier: ").append(document["output_explanation"]))
     for scorer, score in document["scores"].items():
-        interval = f"{number(score['low'])} to {number(score['high'])}"
-        line = f"{scorer}: {score['metric']} {number(score['value'])} ({interval})"
-        controls = ", ".join(f"{k} {v:.2f}" for k, v in score["controls"].items())
-        console.print(f"{line}  {controls}", highlight=False)
+        console.print(Text(_score_line(scorer, score)))
     statistics = document["statistics"]
     console.print(
         f"fires on {statistics['density']:.3%} of tokens, at most {statistics['max']:.2f}"
@@ -29,6 +28,16 @@ def print_latent(console: Console, document: Document) -> None:
         shown = Text(f"{example['split']:>7} ", style="dim")
         console.print(shown.append_text(coloured(example["tokens"], example["activations"])))
     _print_search(console, document)
+
+
+def _score_line(scorer: str, score: Document) -> str:
+    """The headline with its interval and controls, or why there is none."""
+    if score["status"] != "scored":
+        status = str(score["status"]).replace("_", " ")
+        return f"{scorer}: {status}: {score['reason']}"
+    interval = f"{number(score['low'])} to {number(score['high'])}"
+    controls = ", ".join(f"{k} {v:.2f}" for k, v in score["controls"].items())
+    return f"{scorer}: {score['metric']} {number(score['value'])} ({interval})  {controls}"
 
 
 def _print_search(console: Console, document: Document) -> None:

@@ -3,7 +3,8 @@
 Only numpy and scipy. Rates lie in [0, 1]; intervals are two-sided and 95 % unless told otherwise.
 """
 
-from autointerp.statistics.metrics import Confusion, auprc, auroc
+from autointerp.statistics.correlation import affine_fit, pearson, pooled_pearson, r_squared
+from autointerp.statistics.metrics import Confusion, auprc, auroc, auroc_interval
 from autointerp.statistics.precision import NaturalPrecision, Stratum, natural_precision
 from autointerp.statistics.randomness import derived_generator
 from autointerp.statistics.rates import (
@@ -37,8 +38,10 @@ __all__ = [
     "NaturalPrecision",
     "Stratum",
     "Tally",
+    "affine_fit",
     "auprc",
     "auroc",
+    "auroc_interval",
     "balanced_accuracy",
     "betting_interval",
     "bootstrap_mean",
@@ -51,6 +54,9 @@ __all__ = [
     "intraclass_correlation",
     "natural_precision",
     "pair_counts",
+    "pearson",
+    "pooled_pearson",
+    "r_squared",
     "request_correlation",
     "wilson",
 ]

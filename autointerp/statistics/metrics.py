@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import optimize, special
 
-from autointerp.statistics.rates import Tally
+from autointerp.statistics.rates import Interval, Tally
 
 
 def ratio(numerator: float, denominator: float) -> float:
@@ -70,6 +71,26 @@ def auroc(truth: ArrayLike, score: ArrayLike) -> float:
     ranks = (np.cumsum(sizes) - (sizes - 1) / 2)[level]  # from 1; ties share their mean rank
     n, m = int(positive.sum()), int((~positive).sum())
     return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * m))
+
+
+def auroc_interval(value: float, positives: int, negatives: int, level: float = 0.95) -> Interval:
+    """The AUROCs from which ``value`` lies no more than so many standard errors away.
+
+    The standard error is Hanley and McNeil's at the AUROC asked about, not at ``value``, so that
+    the interval has a width at 0 and 1 too (Newcombe, 2006, method 5).
+    """
+    z = float(special.ndtri(0.5 + level / 2))
+    more = (positives + negatives) / 2 - 1
+
+    def beyond(area: float) -> float:
+        spread = 1 + more * ((1 - area) / (2 - area) + area / (1 + area))
+        variance = area * (1 - area) * spread / (positives * negatives)
+        return float((area - value) ** 2 - z * z * variance)
+
+    # At 0 and at 1 `beyond` has a root of no meaning: the brackets keep clear of it.
+    low = 0.0 if value < 1e-6 else float(optimize.brentq(beyond, 0.0, value - 1e-9))
+    high = 1.0 if value > 1 - 1e-6 else float(optimize.brentq(beyond, value + 1e-9, 1.0))
+    return Interval(value, low, high)
 
 
 def auprc(truth: ArrayLike, score: ArrayLike) -> float:

@@ -221,13 +221,22 @@ class SparseCoder:
 
     def _denormalise(self, out: Tensor, x: Tensor) -> Tensor:
         mean = x.mean(dim=-1, keepdim=True)
-        if self.normalisation == "layer_norm":  # undone without the epsilon, by definition
-            out = out * x.std(dim=-1, keepdim=True) + mean
-        elif self.normalisation == "constant_norm":
-            out = out * self._spread(x - mean if self.center else x)
+        if self.normalisation != "none":
+            out = out * self.output_scale(x)
+        if self.normalisation == "layer_norm":
+            out = out + mean
         if self.center and not self.is_transcoder and self.normalisation != "layer_norm":
             out = out + mean
         return out if self.W_skip is None else out + x @ self.W_skip
+
+    def output_scale(self, x: Tensor) -> Tensor:
+        """What decoding multiplies by to undo normalisation, at inputs x [..., d_in]: [..., 1]."""
+        x = x.to(self.W_dec.dtype)
+        if self.normalisation == "layer_norm":  # undone without the epsilon, by definition
+            return x.std(dim=-1, keepdim=True)
+        if self.normalisation == "none":
+            return torch.ones_like(x[..., :1])
+        return self._spread(x - x.mean(dim=-1, keepdim=True) if self.center else x)
 
     def decoder_directions(self) -> Tensor:
         """What each latent adds to the output when its activation is 1: [d_sae, d_out]."""

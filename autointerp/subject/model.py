@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -58,7 +59,8 @@ class Subject:
     other. ``masked`` is how many leading tokens of every row are to be left out: 1 in the case
     just named, else 0.
 
-    ``context_length`` counts BOS. ``vocabulary`` maps token ids to text.
+    ``context_length`` counts BOS. ``vocabulary`` maps token ids to text. ``lock`` is held during
+    a forward pass: hooks of one thread must not meet another's.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Subject:
         self.masked = int(self.bos_id is None and bos == "skip")
         size = max(len(tokenizer), model.get_input_embeddings().weight.shape[0])
         self.vocabulary: list[str] = token_texts(tokenizer, size)
+        self.lock = Lock()
         self._modules = Modules(model, name)
         self._widths: dict[HookPoint, int] = {}
 
@@ -168,8 +171,11 @@ class Subject:
     ) -> dict[HookPoint, torch.Tensor]:
         """Forward ids [b, t] as far as the deepest hook. Padding is on the right, where a causal
         model's real tokens cannot see it, so no mask is needed."""
+        with self.lock:
+            return self._hooked(ids, set(hooks))
+
+    def _hooked(self, ids: torch.Tensor, wanted: set[HookPoint]) -> dict[HookPoint, torch.Tensor]:
         states: dict[HookPoint, torch.Tensor] = {}
-        wanted = set(hooks)
         handles = [self._attach(hook, states, wanted) for hook in wanted]
         try:
             with torch.inference_mode():
@@ -183,6 +189,11 @@ class Subject:
         if missing:
             raise AutointerpError(f"{', '.join(missing)} does not run in a forward of {self.name}")
         return states
+
+    def module(self, hook: HookPoint) -> torch.nn.Module:
+        """The module at whose input or output ``hook`` is."""
+        module: torch.nn.Module = self._modules[hook.module]
+        return module
 
     def _attach(
         self, hook: HookPoint, states: dict[HookPoint, torch.Tensor], wanted: set[HookPoint]

@@ -283,7 +283,7 @@ def test_logit_lens_is_the_unembedding_along_the_decoder(
     unembedding = subject.model.get_output_embeddings().weight
     for shown, _ in sets[::8]:
         logits = unembedding @ coders["layers.1"][0].W_dec[shown.latent.index]
-        best = logits.argsort(descending=True)[:10].tolist()
+        best = logits.argsort(descending=True)[:20].tolist()
         assert shown.logit_lens == [subject.vocabulary[i] for i in best]
 
 
@@ -319,7 +319,11 @@ def test_an_unprepared_latent_says_so(store: ExampleStore, latents: list[LatentI
     labelled = labelled_set(store, latent, "test", shown)
     assert shown.token_matched == []
     assert shown.logit_lens == []
-    assert labelled.unavailable == {"token": "not prepared", "neighbour": "not prepared"}
+    assert labelled.unavailable == {
+        "token": "not prepared",
+        "neighbour": "not prepared",
+        "semantic": "no embedder",
+    }
 
 
 def test_explain_is_never_scored(store: ExampleStore, latents: list[LatentId]) -> None:

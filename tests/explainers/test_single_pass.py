@@ -16,7 +16,7 @@ from golden import check_golden
 from llm_asking import run
 from llm_server import Body, LLMServer
 
-from autointerp.explainers.excerpts import choose, distinct
+from autointerp.explainers.excerpts import choose
 from autointerp.explainers.single_pass import SinglePassExplainer, SinglePassOptions
 from autointerp.judges import NoVerdict, Verdict
 from autointerp.latents import (
@@ -29,6 +29,7 @@ from autointerp.latents import (
     LatentId,
     Statistics,
 )
+from autointerp.latents.scales import distinct
 from autointerp.llm.client import BudgetExhausted, Message
 from autointerp.llm.templates import Templates
 from autointerp.registry import explainers

@@ -92,7 +92,8 @@ def test_everything_that_shapes_the_answer_is_in_the_key(
 def test_only_the_named_fields_are_left_out_of_the_key(tmp_path: Path) -> None:
     fields = {field.name for field in dataclasses.fields(Request)}
     tested = {
-        *("messages", "schema", "temperature", "max_tokens", "seed", "top_logprobs", "repeat")
+        *("messages", "schema", "temperature", "max_tokens", "seed", "top_logprobs", "repeat"),
+        "echo",
     }
     assert fields - tested == NOT_IN_KEY
     with LLMServer() as server:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -24,17 +25,20 @@ from autointerp.latents import (
     Score,
     Values,
 )
-from autointerp.pipeline.results import Results
+from autointerp.pipeline.results import SCHEMA_VERSION, Results
 from autointerp.pipeline.rows import Scored, pack_outcomes, unpack_outcomes
 
 LATENT = LatentId("layers.1", 3)
 _source = st.sampled_from(["activating", "random"])
 _decile = st.none() | st.integers(0, 9)
 _real = st.floats(allow_nan=False, allow_infinity=False)
+_request = st.none() | st.text("0123456789abcdef", min_size=16, max_size=16)
 _reals = st.lists(_real).map(tuple)
 OUTCOMES: st.SearchStrategy[Outcome] = st.one_of(
-    st.builds(Label, st.booleans(), st.booleans(), st.none() | _real, _source, _decile),
-    st.builds(Choice, st.integers(2, 9), st.integers(0, 8), st.integers(0, 8), _source, _decile),
+    st.builds(Label, st.booleans(), st.booleans(), st.none() | _real, _source, _decile, _request),
+    st.builds(
+        Choice, st.integers(2, 9), st.integers(0, 8), st.integers(0, 8), _source, _decile, _request
+    ),
     st.builds(Values, _reals, _reals, _source, _decile),
     st.builds(Number, _real, _source, _decile),
     st.builds(Failure, st.text(), _source, _decile),
@@ -49,6 +53,26 @@ def test_outcomes_survive_packing_in_order(outcomes: list[Outcome]) -> None:
 def test_packed_outcomes_are_compact() -> None:
     labels = [Label(i % 2 == 0, i % 3 == 0, None, "random", i % 10) for i in range(200)]
     assert len(pack_outcomes(labels)) < 600
+
+
+def test_requests_of_outcomes_take_little_room() -> None:
+    names = [hashlib.blake2b(bytes([i]), digest_size=8).hexdigest() for i in range(20)]
+    plain = [Label(i % 2 == 0, i % 3 == 0, None, "random", i % 10) for i in range(100)]
+    named = [replace(label, request=names[i // 5]) for i, label in enumerate(plain)]
+    assert unpack_outcomes(pack_outcomes(named)) == named
+    assert len(pack_outcomes(named)) - len(pack_outcomes(plain)) < 400
+
+
+def test_a_file_of_the_version_before_is_read_and_continued(tmp_path: Path) -> None:
+    path = tmp_path / "old.sqlite"
+    with Results.open(path) as results:
+        results.put_scores([Scored(score())])
+        results._connection.execute("UPDATE meta SET value = '2' WHERE key = 'schema'")
+    with Results.read(path) as results:
+        assert [s.score.scorer for s in results.scores(outcomes=True)] == ["detection"]
+    with Results.open(path) as results:
+        results.put_scores([Scored(score(0.5), "shuffled")])
+        assert results._check_version() == SCHEMA_VERSION
 
 
 def score(value: float = 0.8, status: str = "scored") -> Score:

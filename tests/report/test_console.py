@@ -29,6 +29,7 @@ def document(probes: int) -> dict[str, Any]:
         "status": "explained",
         "explanation": '"[x]"',
         "reason": None,
+        "output_explanation": '"[y]"',
         "scores": {},
         "statistics": {"density": 0.01, "max": 2.0},
         "examples": [],
@@ -96,6 +97,7 @@ def test_the_latents_without_a_score_are_told_with_the_reason() -> None:
         "by_coder": {},
         "by_source": {},
         "control_intervals": {},
+        "lifts": {},
         "by_status": {"scored": 6, "too_few_examples": 2},
     }
     by_status = {"dead": 1, "explained": 7, "no_explanation": 1, "too_few_examples": 1}

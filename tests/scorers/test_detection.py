@@ -109,6 +109,7 @@ def test_metrics_by_hand() -> None:
     assert score.details == {
         "unavailable": {"semantic": "no embedder"},
         "dropped": 3,
+        "pairs": [2, 2, 16],
     }
 
 

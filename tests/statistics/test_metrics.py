@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import ndtr
 
 from autointerp import statistics as s
 from autointerp.statistics import Tally
@@ -53,3 +54,23 @@ def test_rank_metrics_need_both_classes() -> None:
         s.auroc([True, True], [1, 2])
     with pytest.raises(ValueError, match="positives and negatives"):
         s.auprc([False], [1])
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.5, 1.0, 2.0])
+def test_intervals_of_auroc_hold_the_truth(apart: float) -> None:
+    random, truth = np.random.default_rng(3), ndtr(apart / np.sqrt(2))
+    labels = np.repeat([True, False], [40, 50])
+    missed = 0
+    for _ in range(400):
+        value = s.auroc(labels, random.normal(apart * labels, 1))
+        interval = s.auroc_interval(value, 40, 50)
+        assert interval.low <= value <= interval.high
+        missed += not interval.low <= truth <= interval.high
+    assert missed <= 32  # of 400; 20 expected
+
+
+def test_intervals_of_auroc_have_a_width_at_both_ends() -> None:
+    low, high = s.auroc_interval(0.0, 30, 20), s.auroc_interval(1.0, 30, 20)
+    assert (low.low, high.high) == (0.0, 1.0)
+    assert 0.05 < low.high < 0.3
+    assert high.low == pytest.approx(1 - low.high, abs=1e-6)

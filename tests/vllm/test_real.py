@@ -22,11 +22,15 @@ import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from autointerp.judges.logprobs import yes_probabilities
+from autointerp.latents import LatentId
 from autointerp.llm.client import LLMClient, Message, Reply, Request
+from autointerp.llm.echo import EchoLM
 from autointerp.llm.opening import open_llms
 from autointerp.llm.transport import Server
 from autointerp.llm.vllm_server import serving
 from autointerp.sections import DEMO, LLMSection, ServeSection
+from autointerp.subject.base_lm import LocalLM
+from autointerp.subject.model import load_subject
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1200)]
 
@@ -221,3 +225,18 @@ def test_a_killed_server_is_started_again(real: Real, tmp_path: Path, victim: st
     print(f"{victim} killed: all answered after {time.monotonic() - began:.0f} s")
     assert len(replies) == 24
     assert not set(before) & set(processes(server))
+
+
+def test_texts_are_as_likely_as_under_the_same_model_here(real: Real, tmp_path: Path) -> None:
+    pairs = [
+        ("Described: numbers\n", "one two three\n"),
+        ("Described: code\n", "def add(a, b):\n    return a + b\n"),
+        ("Described: signs\n", "naïve 😀 «quoted»"),
+    ]
+
+    async def work(client: LLMClient) -> list[float | str]:
+        return await EchoLM(client).logprobs(pairs, latent=LatentId("a", 0))
+
+    there = real.ask(tmp_path / "journal.sqlite", work)
+    here = LocalLM(load_subject(real.section.model, device="cpu")).measure(pairs)
+    assert there == pytest.approx(here, rel=1e-3)

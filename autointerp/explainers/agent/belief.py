@@ -14,7 +14,8 @@ from typing import Literal
 
 from scipy.special import betaincc
 
-from autointerp.explainers.agent.roles import Prediction, Reading, Verdict
+from autointerp.explainers.agent.roles import Prediction, Verdict
+from autointerp.latents.scales import Reading
 
 SideName = Literal["on", "off"]
 

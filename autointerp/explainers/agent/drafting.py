@@ -8,8 +8,9 @@ from itertools import islice
 
 from autointerp.explainers.agent.exemplars import Exemplars
 from autointerp.explainers.agent.roles import Prediction, ProbeKind, ProbePlan
-from autointerp.explainers.agent.writing import Rng, Writer, Written, cycled
 from autointerp.patterns import Clause, Pattern
+from autointerp.patterns.reading import whole
+from autointerp.patterns.writing import Rng, Writer, Written, cycled
 
 BASES = 3  # texts tried for one minimal pair
 BARE, MATCHED = 2, 2  # boundary probes and hard negatives a hypothesis and round
@@ -76,7 +77,9 @@ class Drafter:
     def _natural(self, pattern: Pattern, rng: Rng) -> Iterator[Written]:
         examples = self.exemplars.distinct
         for place in rng.permutation(len(examples)).tolist():
-            written = self.writer.natural(pattern, examples[place], rng)
+            example = examples[place]
+            start = len(example.left_ids)
+            written = self.writer.natural(pattern, whole(example), start, rng)
             if written is not None:
                 yield written
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from autointerp.explainers.agent.roles import Cluster, Excerpt
-from autointerp.explainers.agent.scales import Scale
 from autointerp.latents import Evidence, Example, LatentId
+from autointerp.latents.scales import Scale, distinct, span
+from autointerp.patterns.matching import core
+from autointerp.patterns.reading import Encode
+from autointerp.patterns.writing import Joiner
 from autointerp.statistics import derived_generator
 
-SPAN = 8  # windows are the same if they agree within this many tokens of their peaks
 HELD_BACK, MOST_HELD_BACK = 0.25, 20
 MOST_CLUSTERS, EXCERPTS = 8, 3
 MOST_INACTIVE = 8
@@ -21,29 +23,6 @@ LEFT_SHOWN = 12
 NEAR = 4  # tokens around a peak whose words are its topic
 COMMON = 0.05  # share of background windows above which a word tells no topic
 _FEATURES = ((0, 1.0), (-1, 0.6), (-2, 0.4))  # tokens by distance from the peak, and their weight
-
-Encode = Callable[[str], Sequence[int]]
-
-
-@dataclass(frozen=True)
-class Joiner:
-    """How tokens make a text that encodes to them again: with nothing or a blank between."""
-
-    separator: str
-
-    @classmethod
-    def fitting(cls, encode: Encode, examples: Sequence[Example]) -> Joiner:
-        """The one that more of the examples survive."""
-
-        def kept(separator: str) -> int:
-            return sum(
-                list(encode(separator.join(e.tokens))) == e.token_ids.tolist() for e in examples
-            )
-
-        return cls(" " if kept(" ") > kept("") else "")
-
-    def __call__(self, tokens: Iterable[str]) -> str:
-        return self.separator.join(tokens)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,22 +42,23 @@ class Exemplars:
     @classmethod
     def of(cls, evidence: Evidence, encode: Encode, seed: int) -> Exemplars | None:
         """None for a latent without active windows."""
-        sampled = _distinct(evidence.sampled)
-        everything = _distinct([*evidence.top, *evidence.sampled])
+        sampled = distinct(evidence.sampled)
+        everything = distinct([*evidence.top, *evidence.sampled])
         if not everything:
             return None
         scale = Scale.of([e.maximum for e in everything], [e.maximum for e in sampled])
         held = _held_back(sampled, evidence.latent, seed)
-        hidden = {_key(e) for e in held}
+        hidden = {span(e) for e in held}
         shown = replace(
             evidence,
-            top=[e for e in evidence.top if _key(e) not in hidden],
-            sampled=[e for e in evidence.sampled if _key(e) not in hidden],
+            top=[e for e in evidence.top if span(e) not in hidden],
+            sampled=[e for e in evidence.sampled if span(e) not in hidden],
         )
-        distinct = [e for e in everything if _key(e) not in hidden]
-        distinct.sort(key=lambda e: -e.maximum)
-        join = Joiner.fitting(encode, everything[:8])
-        return cls(evidence.latent, shown, distinct, held, scale, join)
+        kept = [e for e in everything if span(e) not in hidden]
+        kept.sort(key=lambda e: -e.maximum)
+        vocabulary = evidence.background.vocabulary
+        join = Joiner.fitting(encode, vocabulary, [e.token_ids for e in everything[:8]])
+        return cls(evidence.latent, shown, kept, held, scale, join)
 
     def excerpt(self, example: Example) -> Excerpt:
         """The window with its activations as levels."""
@@ -125,11 +105,6 @@ class Exemplars:
         return frozenset((peaks | words) - {""})
 
 
-def core(token: str) -> str:
-    """A token without the blanks around it, in lower case; blank tokens stay as they are."""
-    return token.strip().lower() or token
-
-
 def peak(example: Example) -> int:
     """Where the activation is largest."""
     return int(example.activations.argmax())
@@ -143,16 +118,6 @@ def peak_token(example: Example) -> str:
 def _around(example: Example) -> list[str]:
     at = peak(example)
     return example.tokens[max(0, at - NEAR) : at + NEAR + 1]
-
-
-def _key(example: Example) -> bytes:
-    at = peak(example)
-    return bytes(example.token_ids[max(0, at - SPAN) : at + SPAN + 1].tobytes())
-
-
-def _distinct(examples: Sequence[Example]) -> list[Example]:
-    """The first of each that agree around the peak."""
-    return list({_key(e): e for e in reversed(examples)}.values())[::-1]
 
 
 def _held_back(sampled: Sequence[Example], latent: LatentId, seed: int) -> list[Example]:

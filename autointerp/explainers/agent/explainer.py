@@ -10,12 +10,11 @@ from typing import Literal, Protocol
 from pydantic import PositiveInt
 
 from autointerp.explainers.agent.desk import Caps
-from autointerp.explainers.agent.exemplars import Encode, Exemplars
+from autointerp.explainers.agent.exemplars import Exemplars
 from autointerp.explainers.agent.loop import Agent
 from autointerp.explainers.agent.measuring import Measure
 from autointerp.explainers.agent.pattern_roles import PatternRoles
 from autointerp.explainers.agent.publishing import Chooser, joined, published, replaced
-from autointerp.explainers.agent.reading import Reader
 from autointerp.explainers.agent.roles import Roles, RolesFactory
 from autointerp.explainers.pattern import PatternExplainer
 from autointerp.judges import Judge, Verdict
@@ -28,6 +27,7 @@ from autointerp.latents import (
     Status,
 )
 from autointerp.patterns import Lexicon
+from autointerp.patterns.reading import Encode, Reader
 from autointerp.registry import explainers
 
 SELECT_WINDOWS = 20

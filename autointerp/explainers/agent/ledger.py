@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autointerp.explainers.agent.belief import Belief, Counted, outcome
-from autointerp.explainers.agent.exemplars import Exemplars, core
+from autointerp.explainers.agent.exemplars import Exemplars
 from autointerp.explainers.agent.roles import (
     Cluster,
     EvidenceTable,
@@ -21,6 +21,7 @@ from autointerp.explainers.agent.roles import (
     ProbePlan,
     Standing,
 )
+from autointerp.patterns.matching import core
 
 PROBES_SHOWN, DISCARDED_SHOWN = 24, 12
 Place = Literal["open", "settled", "gone"]

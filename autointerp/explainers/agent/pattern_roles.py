@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from autointerp.explainers.agent.drafting import Draft, Drafter
 from autointerp.explainers.agent.edits import improved
 from autointerp.explainers.agent.exemplars import Exemplars, peak_token
-from autointerp.explainers.agent.reading import Reader, Trials, whole
+from autointerp.explainers.agent.reading import Trials
 from autointerp.explainers.agent.roles import (
     EvidenceTable,
     Excerpt,
@@ -25,10 +27,11 @@ from autointerp.explainers.agent.roles import (
     ProbePlan,
     Revision,
 )
-from autointerp.explainers.agent.writing import Writer
 from autointerp.explainers.pattern import PatternExplainer
 from autointerp.latents import Cost, LabelledSet
 from autointerp.patterns import Clause, Pattern, Token, parse
+from autointerp.patterns.reading import Reader, whole
+from autointerp.patterns.writing import Writer
 from autointerp.statistics import derived_generator
 
 MOST_CLAUSES = 3  # hypotheses of one clause; further clauses share one
@@ -50,7 +53,9 @@ class PatternRoles:
             for i in example.token_ids[example.activations > 0].tolist()
         )
         seen = [text for text, _ in firing.most_common()]
-        self.drafter = Drafter(Writer(reader, exemplars.join, self.evidence, seen), exemplars)
+        quiet = np.flatnonzero(self.evidence.background_maxima <= 0)
+        writer = Writer(reader, exemplars.join, self.evidence.background, quiet, seen)
+        self.drafter = Drafter(writer, exemplars)
         self._windows = {tuple(e.tokens): e for e in exemplars.distinct}
         self._met: dict[str, MeasuredProbe] = {}
 

@@ -1,4 +1,4 @@
-"""Patterns read on texts, and the labelled texts on which they are compared."""
+"""The labelled texts on which patterns are compared."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from copy import copy
 import numpy as np
 from numpy.typing import NDArray
 
-from autointerp.explainers.agent.exemplars import Encode
 from autointerp.explainers.agent.roles import MeasuredProbe
-from autointerp.latents import Background, Evidence, Example
+from autointerp.latents import Evidence, Example
 from autointerp.patterns import (
     Atom,
     Clause,
@@ -20,69 +19,11 @@ from autointerp.patterns import (
     Pattern,
     Windows,
 )
-from autointerp.patterns.kept import Kept
+from autointerp.patterns.reading import Ids, Reader, background_row, nothing_before, padded, whole
 
-Ids = NDArray[np.int32]
 RANDOM_ROWS = 200
-TEXT_BYTES = 2**22  # of ids kept of texts: one reader serves a run
 # What windows and probes weigh on each side; a side whose part is missing shares its weight.
 _WEIGHTS = {"window": 0.6, "probe": 0.4, "random": 0.35, "token": 0.25, "missed": 0.4}
-
-
-class Reader:
-    """Runs patterns on texts as the subject's tokenizer reads them."""
-
-    def __init__(self, lexicon: Lexicon, encode: Encode) -> None:
-        self.lexicon = lexicon
-        self._encode = encode
-        self._ids: Kept[str, Ids] = Kept(TEXT_BYTES)
-
-    def ids(self, text: str) -> Ids:
-        """Token ids of a text."""
-        return self._ids.get(text, lambda: np.asarray(self._encode(text), np.int32))
-
-    def holds(self, pattern: Pattern, texts: Sequence[str]) -> list[bool]:
-        """Whether the pattern matches anywhere in each text."""
-        if not texts:
-            return []
-        rows = padded([self.ids(text) for text in texts])
-        found = _windows(self.lexicon, rows).matches(pattern)
-        return [any(row) for row in found.tolist()]
-
-    def where(self, pattern: Pattern, ids: Ids) -> list[int]:
-        """Positions of one row at which the pattern matches."""
-        if not len(ids):
-            return []
-        found = _windows(self.lexicon, ids[None]).matches(pattern)
-        return [int(place) for place in np.flatnonzero(found[0])]
-
-
-def padded(rows: Sequence[Ids]) -> Ids:
-    """Rows of ids under one another, [n, longest], padded on the left with −1."""
-    longest = max([1, *map(len, rows)])
-    out = np.full((len(rows), longest), -1, np.int32)
-    for place, row in enumerate(rows):
-        out[place, longest - len(row) :] = row
-    return out
-
-
-def whole(example: Example) -> Ids:
-    """A window's ids with those before it."""
-    return np.concatenate([example.left_ids, example.token_ids]).astype(np.int32)
-
-
-def background_row(background: Background, row: int) -> Ids:
-    """A background window's ids with those before it."""
-    ids = np.concatenate([background.left_ids[row], background.token_ids[row]])
-    return ids[ids >= 0].astype(np.int32)
-
-
-def _windows(lexicon: Lexicon, rows: Ids) -> Windows:
-    return Windows(lexicon, rows, _nothing_before(rows))
-
-
-def _nothing_before(rows: Ids) -> Ids:
-    return np.zeros((len(rows), 0), np.int32)
 
 
 class _Remembered(Windows):
@@ -128,7 +69,7 @@ class Trials:
         parts = ["window"] * len(active) + ["token"] * len(matched) + ["random"] * len(quiet)
         parts += ["probe" if probe.reading == "on" else "missed" for probe in clear]
         ids = padded(rows)
-        self.windows = _Remembered(reader.lexicon, ids, _nothing_before(ids))
+        self.windows = _Remembered(reader.lexicon, ids, nothing_before(ids))
         self.counted: Mask = np.arange(ids.shape[1]) >= ids.shape[1] - np.array(shown)[:, None]
         self.weights = _weights(parts)
         self.positive: Mask = self.weights > 0

@@ -21,7 +21,6 @@ from pydantic import (
 )
 
 from autointerp.explainers.agent.roles import (
-    LEVELS,
     Action,
     Hypothesis,
     Prediction,
@@ -29,6 +28,7 @@ from autointerp.explainers.agent.roles import (
     Relation,
     Revision,
 )
+from autointerp.latents.scales import LEVELS
 
 MOST_HYPOTHESES, MOST_PROBES, MOST_REVISIONS = 5, 40, 8
 _NEW: dict[Action, tuple[int, int]] = {  # how many hypotheses an action writes, at least and most

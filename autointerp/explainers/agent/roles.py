@@ -12,14 +12,12 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from autointerp.latents import Cost, Evidence, LatentId
-
-LEVELS = 10  # activations are shown to roles as integers 0 to LEVELS
+from autointerp.latents.scales import LEVELS, Reading
 
 ProbeKind = Literal[
     "positive", "paraphrase", "minimal_pair", "boundary", "hard_negative", "discriminating"
 ]
 Prediction = Literal["on", "off", "abstain"]
-Reading = Literal["on", "graded", "off"]
 Verdict = Literal["open", "confirmed", "weak", "refuted"]
 Relation = Literal["competes", "coexists"]
 Action = Literal["narrow", "broaden", "split", "merge", "drop", "keep", "add"]

@@ -26,7 +26,6 @@ from agent_world import (
 from autointerp.explainers.agent import AgentExplainer, AgentOptions
 from autointerp.explainers.agent.exemplars import Exemplars
 from autointerp.explainers.agent.pattern_roles import PatternRoles
-from autointerp.explainers.agent.reading import Reader
 from autointerp.explainers.agent.roles import EvidenceTable, Hypothesis, ProbePlan, Roles
 from autointerp.explainers.pattern import PatternExplainer
 from autointerp.judges.pattern import PatternJudge
@@ -38,6 +37,7 @@ from autointerp.latents import (
     Status,
 )
 from autointerp.patterns import Lexicon, Pattern, matches, parse
+from autointerp.patterns.reading import Reader
 from autointerp.registry import explainers
 
 

@@ -1,16 +1,34 @@
-"""When a measured activation counts as on, and how activations are shown to roles."""
+"""When a measured activation counts as on, and how activations are shown to language models."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from autointerp.explainers.agent.roles import LEVELS, Reading
+from autointerp.latents.windows import Evidence, Example
 
 LARGEST = 10
+LEVELS = 10  # activations are shown as integers 0 to LEVELS
+SPAN = 8  # windows are the same if they agree within this many tokens of their peaks
+Reading = Literal["on", "graded", "off"]
+
+
+def span(example: Example) -> bytes:
+    """The tokens around a window's peak: equal for windows that count as the same."""
+    at = int(example.activations.argmax())
+    return bytes(example.token_ids[max(0, at - SPAN) : at + SPAN + 1].tobytes())
+
+
+def distinct(examples: Iterable[Example]) -> list[Example]:
+    """The first of all windows that agree around their peaks, in their order."""
+    found: dict[bytes, Example] = {}
+    for example in examples:
+        found.setdefault(span(example), example)
+    return list(found.values())
 
 
 @dataclass(frozen=True)
@@ -29,6 +47,15 @@ class Scale:
         """From the maxima of all distinct active windows, and of the uniformly sampled ones."""
         largest = sorted(maxima)[-LARGEST:]
         return cls(float(np.median(largest)), float(np.median(sampled or maxima)))
+
+    @classmethod
+    def of_evidence(cls, evidence: Evidence) -> Scale | None:
+        """From a latent's distinct EXPLAIN windows; None if it has none."""
+        everything = distinct([*evidence.top, *evidence.sampled])
+        if not everything:
+            return None
+        sampled = distinct(evidence.sampled)
+        return cls.of([e.maximum for e in everything], [e.maximum for e in sampled])
 
     @property
     def on(self) -> float:

@@ -1,16 +1,17 @@
-"""Probe texts written from a pattern by substituting tokens in real text."""
+"""Texts written from a pattern by substituting tokens in real text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 
-from autointerp.explainers.agent.exemplars import Joiner
-from autointerp.explainers.agent.reading import Ids, Reader, background_row, whole
-from autointerp.latents import Evidence, Example
-from autointerp.patterns import Atom, Clause, Condition, Pattern, Token
+from autointerp.latents import Background, Example
+from autointerp.patterns.grammar import Atom, Clause, Condition, Pattern, Token
+from autointerp.patterns.reading import Encode, Ids, Reader, background_row, whole
 
 FRAME = (8, 14)  # tokens of a frame, at least and at most
 BEFORE, AFTER = 8, 2  # tokens kept around a match of a real window
@@ -28,24 +29,54 @@ class Written:
     context: tuple[int, ...] = ()
 
 
-class Writer:
-    """Writes texts for one latent: frames are windows in which it is inactive.
+@dataclass(frozen=True)
+class Joiner:
+    """How tokens make a text that encodes to them again: with nothing or a blank between."""
 
-    ``seen`` are token texts at which it fires, commonest first, for patterns of classes.
+    separator: str
+
+    @classmethod
+    def fitting(cls, encode: Encode, vocabulary: Sequence[str], windows: Iterable[Ids]) -> Joiner:
+        """The one that more of the windows survive."""
+        rows = [ids.tolist() for ids in windows]
+
+        def kept(separator: str) -> int:
+            texts = [separator.join(vocabulary[i] for i in row) for row in rows]
+            return sum(list(encode(text)) == row for text, row in zip(texts, rows, strict=True))
+
+        return cls(" " if kept(" ") > kept("") else "")
+
+    def __call__(self, tokens: Iterable[str]) -> str:
+        return self.separator.join(tokens)
+
+
+class Writer:
+    """Writes texts into frames: stretches of the background's windows ``rows``.
+
+    ``seen`` are the token texts that stand for a class or an affix, the best first.
     """
 
-    def __init__(self, reader: Reader, join: Joiner, evidence: Evidence, seen: Sequence[str]):
-        self.reader, self.join, self.evidence, self.seen = reader, join, evidence, seen
-        self._quiet = np.flatnonzero(evidence.background_maxima <= 0)
+    def __init__(
+        self,
+        reader: Reader,
+        join: Joiner,
+        background: Background,
+        rows: NDArray[np.intp],
+        seen: Sequence[str],
+    ) -> None:
+        self.reader, self.join, self.seen = reader, join, seen
+        self._background, self._rows = background, rows
 
     def spliced(self, pattern: Pattern, clause: Clause, rng: Rng) -> Written | None:
         """A foreign frame with just what the clause asks for written into it."""
         return self._first(rng, lambda: self._splice(clause, rng), pattern)
 
-    def natural(self, pattern: Pattern, example: Example, rng: Rng) -> Written | None:
-        """The stretch of a real window around a match, after a stretch of foreign text."""
-        ids = whole(example)
-        places = [p for p in self.reader.where(pattern, ids) if p >= len(example.left_ids)]
+    def natural(self, pattern: Pattern, ids: Ids, start: int, rng: Rng) -> Written | None:
+        """The stretch of a real window around a match, after a stretch of foreign text.
+
+        ``ids`` are the window's from ``start`` on; only matches in it are taken.
+        """
+        places = [p for p in self.reader.where(pattern, ids) if p >= start]
         if not places:
             return None
         at = places[int(rng.integers(len(places)))]
@@ -65,6 +96,22 @@ class Writer:
         offered = excluded or [Clause(clause.match)]
         chosen = offered[int(rng.integers(len(offered)))]
         return self._first(rng, lambda: self._splice(chosen, rng), pattern, expected=False)
+
+    def foreign(self, pattern: Pattern, rng: Rng) -> Written | None:
+        """A frame in which the pattern does not hold."""
+        return self._first(rng, lambda: self._written(self._frame(rng), 0), pattern, expected=False)
+
+    def lookalike(self, pattern: Pattern, written: Written, rng: Rng) -> Written | None:
+        """The matching token with other letter cases or blanks, where the pattern then fails."""
+        lexicon = self.reader.lexicon
+        others = lexicon.alike(lexicon.vocabulary[written.ids[written.match]])
+        for place in rng.permutation(len(others)).tolist():
+            ids = written.ids.copy()
+            ids[written.match] = others[place]
+            found = self._written(ids, written.match)
+            if found and not self.reader.holds(pattern, [found.text])[0]:
+                return found
+        return None
 
     def edited(self, pattern: Pattern, written: Written, rng: Rng, turn: int) -> Written | None:
         """One token substituted, so that the pattern holds no more: by turns the matching token
@@ -117,9 +164,8 @@ class Writer:
         return self.join(vocabulary[i] for i in ids.tolist())
 
     def _frame(self, rng: Rng) -> Ids:
-        """A stretch of a window in which the latent is inactive."""
-        row = int(rng.choice(self._quiet))
-        ids = background_row(self.evidence.background, row)
+        row = int(rng.choice(self._rows))
+        ids = background_row(self._background, row)
         length = int(rng.integers(*FRAME))
         low = int(rng.integers(max(1, len(ids) - length)))
         return ids[low : low + length]
@@ -134,8 +180,8 @@ class Writer:
         if isinstance(atom, Token):
             texts = [atom.text]
         else:
-            texts = [text for text in self.seen if atom.accepts(text)][:20]
-            texts = texts or [t for t in self.reader.lexicon.vocabulary if atom.accepts(t)][:200]
+            texts = list(islice(filter(atom.accepts, self.seen), 20))
+            texts = texts or list(islice(filter(atom.accepts, self.reader.lexicon.vocabulary), 200))
         ids = [i for text in texts for i in self.reader.lexicon.ids(text)]
         return ids[int(rng.integers(len(ids)))] if ids else None
 

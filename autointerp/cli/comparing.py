@@ -1,0 +1,44 @@
+"""The commands that set a run against another: one that there is, or a control made for it."""
+
+from __future__ import annotations
+
+import argparse
+
+from autointerp.cli.common import DONE, existing, place, print_json
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from autointerp.pipeline.compare import compare as set_against
+    from autointerp.report.comparison import print_comparison
+
+    a, b = existing(arguments.a), existing(arguments.b)
+    document = set_against(a, b, scorer=arguments.scorer)
+    if arguments.json:
+        print_json(document)
+    else:
+        print_comparison(Console(), document)
+    return DONE
+
+
+def control(arguments: argparse.Namespace) -> int:
+    """Derive the control's configuration, unless that was done, and run it as ``run`` would."""
+    from autointerp.cli import stages
+    from autointerp.config import load_config
+    from autointerp.pipeline import directory, random_coders, random_subject
+    from autointerp.pipeline.status import write_atomically
+
+    run = existing(arguments.directory)
+    config = load_config(run / directory.CONFIG, place(run))
+    path = random_coders.control_path(config, arguments.kind)
+    if not (path / directory.CONFIG).exists():
+        kinds = {module.KIND: module.derive for module in (random_coders, random_subject)}
+        derived = kinds[arguments.kind](config)
+        write_atomically(path / directory.CONFIG, derived.to_yaml())
+    arguments.config, arguments.run, arguments.overrides = None, path, []
+    arguments.force = True  # a random coder explains nothing, and is meant to
+    code = stages.run(arguments)
+    if not arguments.json:
+        print(f"set it against the run: autointerp compare {run} {path}")
+    return code

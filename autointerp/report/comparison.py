@@ -1,0 +1,48 @@
+"""Two runs side by side on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from autointerp.report.latent import number
+
+Document = Mapping[str, Any]
+
+
+def print_comparison(console: Console, document: Document) -> None:
+    """A row a scorer, and one below for the items that both runs judged."""
+    console.print(Text(f"A: {document['a']} ({document['explainer_a']})"))
+    console.print(Text(f"B: {document['b']} ({document['explainer_b']})"))
+    if not document["paired"]:
+        console.print("the runs have other subjects or coders: latents are not paired")
+    table = Table("scorer", "what")
+    for heading in ("n", "A", "B", "B − A"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("95 % interval", no_wrap=True)
+    for scorer, figures in document["scores"].items():
+        _add(table, scorer, figures)
+    console.print(table)
+
+
+def _add(table: Table, scorer: str, figures: Document) -> None:
+    difference = figures["difference"]
+    if difference is None:
+        table.add_row(scorer, "nothing in common", "0", "", "", "", "")
+        return
+    n = str(figures["n"]) if "n" in figures else f"{figures['n_a']}, {figures['n_b']}"
+    values = number(figures["a"]), number(figures["b"])
+    table.add_row(scorer, figures["metric"], n, *values, *_difference(difference))
+    if items := figures["items"]:
+        only = f"{items['right_only_in_a']:,}", f"{items['right_only_in_b']:,}"
+        row = _difference(items["difference"])
+        table.add_row("", "  right in one only", f"{items['n']:,}", *only, *row)
+
+
+def _difference(difference: Document) -> tuple[str, str]:
+    low, high = number(difference["low"]), number(difference["high"])
+    return f"{difference['mean']:+.3f}", f"{low} to {high}"

@@ -1,0 +1,83 @@
+"""Texts as vectors, by a sentence-transformers model (the extra ``embedding``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autointerp.latents import AutointerpError
+from autointerp.subject.gathering import Gatherer
+from autointerp.subject.reasons import first_line
+
+Vector = NDArray[np.float32]
+
+BATCH = 64  # texts in a forward pass
+LOT = 512  # texts taken together at most
+MEMORY = 2**15  # vectors kept
+
+
+class Embedder:
+    """A loaded embedding model: ``embedder(texts)`` gives unit vectors, [n, d]."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of length 1, [n, d]; a model that cuts long texts cuts these too."""
+        found = self._model.encode(
+            list(texts),
+            batch_size=BATCH,
+            normalize_embeddings=True,
+            convert_to_numpy=True,
+            show_progress_bar=False,
+        )
+        vectors: NDArray[np.float32] = np.asarray(found, np.float32)
+        return vectors
+
+
+class EmbeddingQueue:
+    """Embeds texts for coroutines, those of all that wait together; close with ``aclose``."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._gatherer: Gatherer[str, Vector] = Gatherer(
+            lambda texts: list(embedder(texts)), "embedder", lot=LOT, memory=MEMORY
+        )
+
+    async def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit vectors, [n, d], in the texts' order."""
+        found = await self._gatherer.ask(texts)
+        return np.stack(found) if found else np.zeros((0, 0), np.float32)
+
+    async def aclose(self) -> None:
+        """Let the batch under way end, and end the thread."""
+        await self._gatherer.aclose()
+
+
+def load_embedder(model: str, revision: str | None = None, device: str = "auto") -> Embedder:
+    """Load a sentence-transformers model from a folder or the hub.
+
+    Raises:
+        AutointerpError: if the extra is not installed, or there is no such model.
+    """
+    try:
+        from sentence_transformers import SentenceTransformer  # seconds of imports
+    except ImportError as error:
+        raise AutointerpError(
+            f"an embedder needs sentence-transformers ({first_line(error)});"
+            " pip install 'autointerp[embedding]'"
+        ) from error
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    place = None if device == "auto" else device
+    try:
+        loaded = SentenceTransformer(model, revision=revision, device=place)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise AutointerpError(
+            f"cannot load the embedder {model!r}: {first_line(error)};"
+            " set embedder.model to a folder or a hub id"
+        ) from error
+    return Embedder(loaded)

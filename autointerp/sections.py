@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 DEMO = Path(__file__).parent / "demo"
 DEMO_CODERS = ("layers.0", "layers.1")
 DEFAULT_LATENTS = "alive:40"
-DEFAULT_EXPLAINER, DEFAULT_SCORER = "pattern", "detection"
+DEFAULT_EXPLAINER, DEFAULT_SCORER = "agent", "detection"
 CASCADE = "cascade"  # the explainer of a run whose ``explainer`` has tiers
 
 

@@ -34,6 +34,7 @@ def settings(planted: Planted, a: str = "alive:4", b: str = "alive:4") -> list[s
         f"corpus.source={planted.corpus}",
         f"corpus.tokens={TOKENS}",
         f"latents={json.dumps({'a': a, 'b': b})}",
+        "explainer={kind: pattern}",
     ]
 
 

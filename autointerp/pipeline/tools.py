@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.config import RunConfig
-from autointerp.examples.harvest import Attached
+from autointerp.examples.options import Attached
 from autointerp.explainers.agent.llm_roles import LLMRoles
 from autointerp.judges import Judge
 from autointerp.kinds import PATTERN, build_options, without_judge

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 DEMO = Path(__file__).parent / "demo"
 DEMO_CODERS = ("layers.0", "layers.1")
 DEFAULT_LATENTS = "alive:40"
-DEFAULT_EXPLAINER, DEFAULT_SCORERS = "pattern", ("detection", "fuzzing")
+DEFAULT_EXPLAINER, DEFAULT_SCORERS = "agent", ("detection", "fuzzing")
 EFFECTS = "effects"  # the explainer of what latents cause, unless another is named
 CASCADE = "cascade"  # the explainer of a run whose ``explainer`` has tiers
 

@@ -3,6 +3,7 @@
 The bare limit runs the same rows as far as the deepest hook, encodes them (a matrix product
 and ``torch.topk``, or a comparison with the threshold) and keeps nothing, at the best of a few
 batch sizes. Runs are interleaved in pairs; the figure is the median of the pairs' ratios.
+The demo's figures are over as many tokens as a run reads unless told otherwise.
 
     python bench/collect.py            # all figures
     python bench/collect.py demo_one   # some: demo_one demo_all gpt2 memory latents
@@ -26,15 +27,11 @@ import numpy as np
 import torch
 
 from autointerp.examples.documents import Geometry
-from autointerp.examples.harvest import (
-    Attached,
-    CorpusOptions,
-    ExampleOptions,
-    collect,
-    peak_memory,
-)
+from autointerp.examples.harvest import collect
+from autointerp.examples.options import Attached, CorpusOptions, ExampleOptions
 from autointerp.examples.reservoir import Reservoir
 from autointerp.examples.stdlib import texts
+from autointerp.examples.streaming import peak_memory
 from autointerp.examples.tally import Chunk, CoderTally, PairLog
 from autointerp.sections import DEMO_CODERS
 from autointerp.subject.activation_functions import TopK
@@ -278,8 +275,8 @@ def resident() -> int:
 
 
 FIGURES = {
-    "demo_one": (demo_one, 400_000),
-    "demo_all": (demo_all, 200_000),
+    "demo_one": (demo_one, 1_000_000),
+    "demo_all": (demo_all, 1_000_000),
     "gpt2": (gpt2, 20_000),
     "memory": (memory, 1_000_000),
     "latents": (latents, 3_000_000),

@@ -14,7 +14,8 @@ from statistics import median
 
 import numpy as np
 
-from autointerp.examples.harvest import CorpusOptions, ExampleOptions, collect
+from autointerp.examples.harvest import collect
+from autointerp.examples.options import CorpusOptions, ExampleOptions
 from autointerp.examples.sampling import BLOCK, evidences, labelled_sets, prepare, spare_collector
 from autointerp.examples.store import ExampleStore
 from autointerp.latents import Evidence, Example, LabelledSet, LatentId

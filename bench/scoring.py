@@ -30,7 +30,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from autointerp.examples.harvest import CorpusOptions, ExampleOptions, collect
+from autointerp.examples.harvest import collect
+from autointerp.examples.options import CorpusOptions, ExampleOptions
 from autointerp.examples.sampling import spare_collector
 from autointerp.examples.store import ExampleStore
 from autointerp.judges.llm import LLMJudge, LLMJudgeOptions

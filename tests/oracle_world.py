@@ -15,7 +15,8 @@ from llm_server import LLMServer
 from planted import PlantedLatent, Truth, write_document
 from planted_coders import SAELENS, Planted
 
-from autointerp.examples.harvest import Attached, CorpusOptions, ExampleOptions, collect
+from autointerp.examples.harvest import collect
+from autointerp.examples.options import Attached, CorpusOptions, ExampleOptions
 from autointerp.examples.sampling import evidence, labelled_set, prepare
 from autointerp.examples.store import ExampleStore
 from autointerp.explainers.agent import AgentExplainer, AgentOptions

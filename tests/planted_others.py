@@ -12,7 +12,8 @@ from planted import PlantedLatent, Truth
 from planted_coders import SAELENS, Planted
 
 from autointerp.examples.active import active_windows
-from autointerp.examples.harvest import Attached, CorpusOptions, ExampleOptions, collect
+from autointerp.examples.harvest import collect
+from autointerp.examples.options import Attached, CorpusOptions, ExampleOptions
 from autointerp.examples.sampling import evidence, labelled_set
 from autointerp.examples.store import ExampleStore
 from autointerp.latents import Explanation, LatentId

@@ -36,6 +36,7 @@ def settings(planted: Planted, a: str = "alive:4", b: str = "alive:4") -> list[s
         f"corpus.tokens={TOKENS}",
         f"latents={json.dumps({'a': a, 'b': b})}",
         "scorers=[{kind: detection}]",
+        "explainer={kind: pattern}",
     ]
 
 

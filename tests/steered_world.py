@@ -11,7 +11,8 @@ from typing import TypeVar
 from planted import PlantedLatent
 from planted_coders import SAELENS, Planted
 
-from autointerp.examples.harvest import Attached, CorpusOptions, ExampleOptions, collect
+from autointerp.examples.harvest import collect
+from autointerp.examples.options import Attached, CorpusOptions, ExampleOptions
 from autointerp.examples.prefixes import Prefixes
 from autointerp.examples.sampling import evidence, labelled_set, prepare
 from autointerp.examples.store import ExampleStore

@@ -102,7 +102,7 @@ def test_the_controls_shown_are_those_of_the_explanation_shown(
         controls = {key[2]: value for key, value in told.items() if key[1] == own and key[2]}
         assert shown["scores"]["detection"]["controls"] == controls
     explainers = {str(key[1]).rpartition(":")[2] for key in told}
-    assert explainers == {"imported", "pattern"}
+    assert explainers == {"imported", "agent"}
 
 
 @pytest.mark.parametrize(

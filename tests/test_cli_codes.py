@@ -76,9 +76,9 @@ def test_a_failed_score_is_listed_and_done_again(
 
 SLOWLY = """
 import asyncio, time
-from autointerp.examples import harvest
+from autointerp.examples import streaming
 from autointerp.pipeline import tasks
-read, explain, call = harvest._Harvest._read, tasks.ExplainTask._explain, tasks.ScoreTask.__call__
+read, explain, call = streaming.Pass._read, tasks.ExplainTask._explain, tasks.ScoreTask.__call__
 """
 # What the process does slowly, so that a signal finds it there; and where it then is.
 STAGES = {
@@ -87,7 +87,7 @@ def slowly(*arguments, **options):
     read(*arguments, **options)
     print("here", file=sys.stderr, flush=True)
     time.sleep(60)
-harvest._Harvest._read = slowly
+streaming.Pass._read = slowly
 """,
     "explain": """
 async def slowly(self, latent):

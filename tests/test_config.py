@@ -18,7 +18,7 @@ def test_the_default_is_the_demo() -> None:
     assert config.subject.model == "demo"
     assert set(config.subject.coders) == {"layers.0", "layers.1"}
     assert config.latents == {"layers.0": "alive:40", "layers.1": "alive:40"}
-    assert config.explainer["kind"] == "pattern"
+    assert (config.explainer["kind"], config.explainer["roles"]) == ("agent", "pattern")
     assert [s["kind"] for s in config.scorers] == ["detection", "fuzzing"]
     assert [s["judge"]["kind"] for s in config.scorers] == ["pattern", "pattern"]
 
@@ -60,7 +60,7 @@ def test_it_cannot_be_changed() -> None:
         ("subject.coders.layers.0={path: demo, hok: x}", "did you mean 'hook'?"),
         ("examples.explain.tops=5", "did you mean 'top'?"),
         ("explainer.kind=patern", "did you mean 'pattern'?"),
-        ("explainer.max_word=9", "did you mean 'max_words'?"),
+        ("explainer.round=9", "did you mean 'rounds'?"),
         ("scorers=[{kind: detektion}]", "did you mean 'detection'?"),
         ("scorers.0.nonsense=1", "nonsense"),
         ("scorers.7.kind=detection", "count from 0"),

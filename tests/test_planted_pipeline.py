@@ -14,7 +14,8 @@ import pytest
 from planted import Family, PlantedLatent, Truth
 from planted_coders import SAELENS, TOPK, TRANSCODER, Planted, topk_order
 
-from autointerp.examples.harvest import Attached, CorpusOptions, ExampleOptions, collect
+from autointerp.examples.harvest import collect
+from autointerp.examples.options import Attached, CorpusOptions, ExampleOptions
 from autointerp.examples.sampling import evidence, labelled_set, prepare
 from autointerp.examples.store import ExampleStore
 from autointerp.explainers.pattern import PatternExplainer

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from autointerp.examples.contrast import GROUPS, Contrasts, Group, contrasts, joined
 from autointerp.examples.draws import addresses, draw, race, seed_of, split_addresses
-from autointerp.examples.harvest import Attached
 from autointerp.examples.neighbours import neighbours
+from autointerp.examples.options import Attached
 from autointerp.examples.store import ExampleStore
 from autointerp.latents import SPLITS, LatentId, Split
 from autointerp.subject.coders import SparseCoder

@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from autointerp.examples.documents import TokenLog, mix, ranges
+from autointerp.examples.documents import TokenLog, mix
+from autointerp.examples.files import load_arrays, save_array, save_arrays, write_json
 from autointerp.examples.quality import Quality, variance_explained
-from autointerp.examples.reservoir import EMPTY, Entries, Reservoir
-from autointerp.examples.store import GROUPS, MARKER, VERSION, ExampleStore
+from autointerp.examples.reservoir import Entries, Reservoir
+from autointerp.examples.store import GROUPS, MARKER, VERSION
 from autointerp.examples.tally import (
-    BACKGROUND,
     Arrays,
     Chunk,
     CoderTally,
     PairLog,
-    spans,
     window_keys,
 )
+from autointerp.examples.writing import write_tally
 from autointerp.latents import SPLITS, AutointerpError
 
 TOKEN_WINDOWS = 8
-OWNERS_AT_ONCE = 4096
 
 
 class BackgroundSample:
@@ -78,10 +75,10 @@ class HarvestState:
         self.qualities: dict[str, Quality] = {}
         self.tallies: dict[str, CoderTally] = {}
         for number, (name, (width, _, _)) in enumerate(self.coders.items()):
-            arrays = _load(saved / str(number)) if saved else {}
+            arrays = load_arrays(saved / str(number)) if saved else {}
             self.tallies[name] = self._tally(number, width, header, arrays)
         if saved:
-            self._restore(_load(saved))
+            self._restore(load_arrays(saved))
 
     @classmethod
     def finished(cls, directory: Path, settings: dict[str, Any]) -> bool:
@@ -138,7 +135,7 @@ class HarvestState:
         owners = (tokens * len(SPLITS) + chunk.splits[local]).astype(np.int32)
         keys = window_keys(mix(chunk.hashes[local] ^ mix(tokens.astype(np.uint64), 3), 4))
         at = np.flatnonzero(self.tokens.admits(owners, keys))
-        self.tokens.add(_bare(owners[at], keys[at], chunk.numbers[local[at]]))
+        self.tokens.add(bare_entries(owners[at], keys[at], chunk.numbers[local[at]]))
 
     def quality(self, name: str, width: int) -> Quality:
         """The running sums of one coder's reconstruction; ``width`` is of its target."""
@@ -156,8 +153,8 @@ class HarvestState:
         folder = self.partial / f"state-{self.generation}.writing"
         shutil.rmtree(folder, ignore_errors=True)
         for number, tally in enumerate(self.tallies.values()):
-            _save(folder / str(number), tally.state())
-        _save(folder, self._state())
+            save_arrays(folder / str(number), tally.state())
+        save_arrays(folder, self._state())
         write_json(folder / "state.json", self._header())
         folder.rename(folder.with_suffix(""))
         self._remove_old()
@@ -167,14 +164,16 @@ class HarvestState:
         for tally in self.tallies.values():
             tally.compact(self.background.numbers)
         self.tokens.compact()
-        entries = [self._write_coder(number, name) for number, name in enumerate(self.tallies)]
-        _save_array(self.directory / "background_windows.npy", self.background.numbers)
-        _save_array(self.directory / "background_keys.npy", self.background.keys)
+        for number, (name, tally) in enumerate(self.tallies.items()):
+            folder = self.directory / "coders" / str(number)
+            write_tally(folder, tally, self.background.numbers, self.qualities.get(name))
+        save_array(self.directory / "background_windows.npy", self.background.numbers)
+        save_array(self.directory / "background_keys.npy", self.background.keys)
         offsets = np.concatenate([[0], np.cumsum(self.tokens.counts())])
         kept = self.tokens.entries(0, self.tokens.owners)
-        _save_array(self.directory / "token_offsets.npy", offsets)
-        _save_array(self.directory / "token_windows.npy", kept.windows)
-        _save_array(self.directory / "token_keys.npy", kept.keys)
+        save_array(self.directory / "token_offsets.npy", offsets)
+        save_array(self.directory / "token_windows.npy", kept.windows)
+        save_array(self.directory / "token_keys.npy", kept.keys)
         write_json(self.directory / "vocabulary.json", self.vocabulary)
         self.log.close()
         examples = self.settings["examples"]
@@ -189,7 +188,7 @@ class HarvestState:
                 "tokens": self.log.tokens,
                 "documents": self.log.documents,
                 "windows": self.windows,
-                "coders": entries,
+                "coders": [self._entry(name) for name in self.coders],
                 "report": report,
                 "settings": self.settings,
             },
@@ -198,86 +197,15 @@ class HarvestState:
             tally.log.close()
         shutil.rmtree(self.partial)
 
-    def absorb(self, store: ExampleStore) -> None:
-        """Add all that another store holds, its documents after ours."""
-        shift = np.uint32(self.windows)
-        records = store.documents.copy()
-        records["first_window"] += shift
-        tokens = np.fromfile(store.directory / "tokens.bin", self.log.dtype)
-        self.log.append(tokens, records)
-        windows = np.load(store.directory / "background_windows.npy") + shift
-        self.background.offer(np.load(store.directory / "background_keys.npy"), windows)
-        offsets = np.load(store.directory / "token_offsets.npy")
-        owners = np.repeat(np.arange(self.tokens.owners, dtype=np.int32), np.diff(offsets))
-        keys = np.load(store.directory / "token_keys.npy")
-        numbers = np.load(store.directory / "token_windows.npy") + shift
-        self.tokens.add(_bare(owners, keys, numbers))
-        for name, tally in self.tallies.items():
-            self._absorb_coder(name, tally, store, windows, shift)
-        self.windows += store.header["windows"]
-
-    def _absorb_coder(
-        self,
-        name: str,
-        tally: CoderTally,
-        store: ExampleStore,
-        background: NDArray[np.uint32],
-        shift: np.uint32,
-    ) -> None:
-        arrays = store.arrays(name)
-        for counted in ("firing_count", "activation_sum", "window_count"):
-            getattr(tally, counted).__iadd__(arrays[counted])
-        tally.maximum = np.maximum(tally.maximum, arrays["maximum"])
-        sums = np.asarray(arrays["quality"])
-        if len(sums):
-            self.quality(name, len(sums) - 3).sums += sums
-        added = np.empty(len(arrays["background_windows"]), BACKGROUND)
-        added["window"] = background[arrays["background_windows"]]
-        added["latent"] = np.repeat(np.arange(tally.width), np.diff(arrays["background_offsets"]))
-        added["maximum"] = arrays["background_maxima"]
-        tally.background = np.concatenate([tally.background, added])
-        offsets = np.asarray(arrays["entry_offsets"])
-        for group, reservoir in enumerate(tally.reservoirs):
-            for low in range(0, tally.width, OWNERS_AT_ONCE):
-                block = offsets[low : low + OWNERS_AT_ONCE]
-                reservoir.add(_stored(tally, arrays, block, group, low, shift))
-        tally.compact(self.background.numbers)
-
-    def _write_coder(self, number: int, name: str) -> dict[str, Any]:
-        tally = self.tallies[name]
-        folder = self.directory / "coders" / str(number)
-        folder.mkdir(parents=True, exist_ok=True)
-        counts = np.stack([r.counts() for r in tally.reservoirs], 1)
-        bounds = np.concatenate([[0], np.cumsum(counts)])
-        at = np.arange(tally.width)[:, None] * len(GROUPS) + np.arange(len(GROUPS) + 1)
-        quality = self.qualities.get(name)
-        held = tally.background
-        key = held["latent"].astype(np.uint64) << np.uint64(32) | held["window"]
-        background = held[np.argsort(key)]
-        order = np.argsort(self.background.numbers)
-        slots = order[np.searchsorted(self.background.numbers, background["window"], sorter=order)]
-        arrays = {
-            "firing_count": tally.firing_count,
-            "activation_sum": tally.activation_sum,
-            "maximum": tally.maximum,
-            "window_count": tally.window_count,
-            "entry_offsets": bounds[at],
-            "background_offsets": np.searchsorted(background["latent"], np.arange(tally.width + 1)),
-            "background_windows": slots.astype(np.uint32),
-            "background_maxima": background["maximum"],
-            "quality": quality.sums if quality else np.zeros(0),
-        }
-        for key, array in arrays.items():
-            _save_array(folder / f"{key}.npy", array)
-        _write_entries(folder, tally, int(bounds[-1]))
+    def _entry(self, name: str) -> dict[str, Any]:
         width, hook, claims = self.coders[name]
-        explained = variance_explained(quality.sums) if quality else None
+        quality = self.qualities.get(name)
         return {
             "name": name,
             "hook": hook,
             "width": width,
             "claims": claims,
-            "variance_explained": explained,
+            "variance_explained": variance_explained(quality.sums) if quality else None,
         }
 
     def _tally(self, number: int, width: int, header: dict[str, Any], arrays: Arrays) -> CoderTally:
@@ -334,113 +262,7 @@ class HarvestState:
                 path.unlink()
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Replace a JSON file at once, so that no reader ever sees half of it."""
-    writing = path.with_name(path.name + ".writing")
-    with writing.open("w", encoding="utf-8") as file:
-        json.dump(content, file, ensure_ascii=True)
-        file.flush()
-        os.fsync(file.fileno())
-    writing.replace(path)
-
-
-def _write_entries(folder: Path, tally: CoderTally, total: int) -> None:
-    """Write kept windows latent by latent, group by group, each group by key."""
-    pairs = tally.log.read()
-    live = sum(int(r.lengths[r.keys < EMPTY].sum(dtype=np.int64)) for r in tally.reservoirs)
-    shapes = {
-        "entry_keys": (np.uint32, total),
-        "entry_windows": (np.uint32, total),
-        "entry_maxima": (np.float32, total),
-        "pair_offsets": (np.int64, total + 1),
-        "positions": (np.uint8, live),
-        "values": (np.float32, live),
-    }
-    with ExitStack() as opened:
-        write = {
-            name: opened.enter_context(_npy(folder / f"{name}.npy", dtype, (size,)))
-            for name, (dtype, size) in shapes.items()
-        }
-        write["pair_offsets"](np.zeros(1))
-        pair = 0
-        for low in range(0, tally.width, OWNERS_AT_ONCE):
-            kept = _block(tally, low, low + OWNERS_AT_ONCE)
-            counts, at = spans(kept.pairs)
-            write["entry_keys"](kept.keys)
-            write["entry_windows"](kept.windows)
-            write["pair_offsets"](pair + np.cumsum(counts))
-            write["positions"](pairs["position"][at])
-            values = pairs["value"][at]
-            write["values"](values)
-            if len(at):  # a kept window has an activation
-                starts = np.cumsum(counts) - counts
-                write["entry_maxima"](np.maximum.reduceat(values, starts))
-            pair += len(at)
-
-
-@contextmanager
-def _npy(
-    path: Path, dtype: DTypeLike, shape: tuple[int, ...]
-) -> Iterator[Callable[[NDArray[Any]], None]]:
-    """Write an .npy file part by part, through what is given, with plain writes.
-
-    On a full disk numpy's own ways either kill the process, where the file is a memory map, or
-    raise an error that does not say that the disk is full.
-    """
-    with path.open("wb") as file:
-        descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
-        header = {"descr": descr, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-
-        def write(part: NDArray[Any]) -> None:
-            file.write(np.ascontiguousarray(part, dtype).data)
-
-        yield write
-
-
-def _save_array(path: Path, array: NDArray[Any]) -> None:
-    with _npy(path, array.dtype, array.shape) as write:
-        write(array)
-
-
-def _block(tally: CoderTally, low: int, high: int) -> Entries:
-    parts = [reservoir.entries(low, high) for reservoir in tally.reservoirs]
-    groups = np.repeat(np.arange(len(parts)), [len(p.owners) for p in parts])
-    joined = Entries.join(parts)
-    return joined.take(np.lexsort((groups, joined.owners)))
-
-
-def _stored(
-    tally: CoderTally,
-    arrays: Mapping[str, Any],
-    block: NDArray[np.int64],
-    group: int,
-    low: int,
-    shift: np.uint32,
-) -> Entries:
-    """One group's entries of a block of latents of a finished store; copies their pairs."""
-    counts = block[:, group + 1] - block[:, group]
-    at = ranges(block[:, group], counts)
-    first = arrays["pair_offsets"][at]
-    lengths = arrays["pair_offsets"][at + 1] - first
-    pairs = ranges(first, lengths)
-    places = tally.log.append(arrays["positions"][pairs], arrays["values"][pairs], lengths)
-    owners = np.repeat(np.arange(low, low + len(block), dtype=np.int32), counts)
-    windows = arrays["entry_windows"][at] + shift
-    return Entries(owners, arrays["entry_keys"][at], windows, places)
-
-
-def _bare(
+def bare_entries(
     owners: NDArray[np.int32], keys: NDArray[np.uint32], windows: NDArray[np.uint32]
 ) -> Entries:
     return Entries(owners, keys, windows, np.zeros(len(owners), np.int64))
-
-
-def _save(folder: Path, arrays: Arrays) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, array in arrays.items():
-        _save_array(folder / f"{name}.npy", array)
-
-
-def _load(folder: Path) -> Arrays:
-    return {path.stem: np.load(path) for path in folder.glob("*.npy")}

@@ -10,7 +10,7 @@ from platform import python_version
 from typing import Any, Literal
 
 from autointerp.config import RunConfig
-from autointerp.examples.harvest import Attached, CorpusOptions, ExampleOptions
+from autointerp.examples.options import Attached, CorpusOptions, ExampleOptions
 from autointerp.latents import AutointerpError
 from autointerp.sections import CASCADE, DEMO, CoderSection
 from autointerp.subject.checkpoints import load_coder

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autointerp.config import RunConfig
-from autointerp.examples.harvest import Attached
+from autointerp.examples.options import Attached
 from autointerp.latents import AutointerpError, LatentId
 from autointerp.pipeline import building
 from autointerp.pipeline.lines import read_json_lines

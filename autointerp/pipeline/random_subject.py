@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autointerp.config import RunConfig, build_config
-from autointerp.examples.harvest import Attached
+from autointerp.examples.options import Attached
 from autointerp.examples.store import ExampleStore
 from autointerp.pipeline import building, directory
 from autointerp.pipeline.random_coders import active_at_once, control_path, place_coder

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.config import RunConfig
-from autointerp.examples.harvest import Attached
+from autointerp.examples.options import Attached
 from autointerp.llm.opening import check_llms
 from autointerp.llm.vllm_server import Starting, VLLMServer, serving
 from autointerp.pipeline import building, directory

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.config import RunConfig
-from autointerp.examples.harvest import Attached
+from autointerp.examples.options import Attached
 from autointerp.examples.prefixes import Prefixes
 from autointerp.examples.store import ExampleStore
 from autointerp.explainers.agent.llm_roles import LLMRoles

@@ -15,14 +15,8 @@ from hypothesis import strategies as st
 
 from autointerp.examples.corpus import document_hash, split_index
 from autointerp.examples.documents import Geometry, mix, splitmix64
-from autointerp.examples.harvest import (
-    Attached,
-    CorpusOptions,
-    ExampleOptions,
-    Progress,
-    collect,
-    merge,
-)
+from autointerp.examples.harvest import collect, merge
+from autointerp.examples.options import Attached, CorpusOptions, ExampleOptions, Progress
 from autointerp.examples.reservoir import Entries, Reservoir
 from autointerp.examples.store import GROUPS, ExampleStore
 from autointerp.examples.tally import window_keys
@@ -335,7 +329,7 @@ def test_a_pass_that_was_cut_short_continues_to_the_same_store(
     monkeypatch: pytest.MonkeyPatch,
     after: int,
 ) -> None:
-    monkeypatch.setattr("autointerp.examples.harvest.CHUNK_TOKENS", 600)
+    monkeypatch.setattr("autointerp.examples.streaming.CHUNK_TOKENS", 600)
     whole = harvest(subject, coders, tmp_path / "whole", TEXTS)
     calls = 0
 
@@ -365,7 +359,7 @@ def test_the_pair_log_is_rewritten_without_loss(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("autointerp.examples.harvest.CHUNK_TOKENS", 300)
+    monkeypatch.setattr("autointerp.examples.streaming.CHUNK_TOKENS", 300)
     plain = harvest(subject, coders, tmp_path / "plain", TEXTS)
     monkeypatch.setattr("autointerp.examples.tally.SMALLEST_REWRITE", 0)
     rewritten = collect(

@@ -10,7 +10,8 @@ from embedding_model import CountedWords
 from planted import Truth
 from planted_coders import SAELENS, Planted
 
-from autointerp.examples.harvest import Attached, CorpusOptions, ExampleOptions, collect
+from autointerp.examples.harvest import collect
+from autointerp.examples.options import Attached, CorpusOptions, ExampleOptions
 from autointerp.examples.sampling import evidence, labelled_set, prepare
 from autointerp.examples.semantic import EXEMPLARS, WANTED, prepare_semantic
 from autointerp.examples.store import ExampleStore

@@ -20,8 +20,8 @@ from autointerp.examples import harvest
 
 # In small steps, with a checkpoint whenever one is due, there is much to be killed in.
 SMALL_STEPS = """
-from autointerp.examples import harvest, negatives
-harvest.CHUNK_TOKENS = 4096
+from autointerp.examples import harvest, negatives, streaming
+streaming.CHUNK_TOKENS = 4096
 harvest.collect.__kwdefaults__["checkpoint_seconds"] = 0.0
 negatives.CHUNK = 1
 """

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 from planted_coders import SAELENS, Planted
 
-from autointerp.examples.harvest import Attached, CorpusOptions, ExampleOptions, collect
+from autointerp.examples.harvest import collect
+from autointerp.examples.options import Attached, CorpusOptions, ExampleOptions
 from autointerp.examples.sampling import prepare
 from autointerp.examples.store import ExampleStore
 from autointerp.explainers.pattern import PatternExplainer

@@ -154,7 +154,7 @@ def test_summaries_of_a_large_run_take_a_small_part_of_its_time(
     config = load_config(None, [f"run.directory={tmp_path}"])
     with session.session(config, lambda *_: None) as s:
         for index in range(20):
-            s.results.put_explanation(Explanation(LatentId("layers.0", index), "x", "pattern"))
+            s.results.put_explanation(Explanation(LatentId("layers.0", index), "x", "agent"))
             document = s.describe()
             assert document["by_status"] == {"explained": index + 1}
             assert document["explained"] == document["latents"] == index + 1

@@ -15,7 +15,8 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from autointerp.examples.harvest import Attached, CorpusOptions, ExampleOptions, collect
+from autointerp.examples.harvest import collect
+from autointerp.examples.options import Attached, CorpusOptions, ExampleOptions
 from autointerp.examples.sampling import SetBuilder
 from autointerp.examples.store import ExampleStore
 from autointerp.judges import Marks, NoVerdict, Verdict

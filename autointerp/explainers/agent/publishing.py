@@ -45,7 +45,9 @@ def published(latent: LatentId, name: str, result: Result, cost: Cost) -> Explan
         return Explanation(
             text=NOTHING_TEXT, status="no_explanation", reason=reason, details=details, **common
         )
+    missing = f"{result.uncovered:.0%} of the exemplars are left unexplained: {result.stopped}"
     return Explanation(
+        reason=missing if result.uncovered else None,
         text=joined([entry.hypothesis.text for entry in confirmed]),
         components=tuple(entry.hypothesis.text for entry in confirmed),
         confidence=min(map(_confidence, confirmed)),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +29,8 @@ ACTIVATIONS_AT_ONCE = 2**18
 QUALITY_FIRST = 512  # tokens of the first batch that coders are measured on
 QUALITY_TOKENS = 256  # and about as many of every chunk
 
+
+T = TypeVar("T")
 
 # Tokens of a chunk, latents and values, one entry an activation.
 _Part = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
@@ -71,8 +73,8 @@ class Pass:
     ) -> None:
         """Read texts to their end or to the token limit, with checkpoints on the way.
 
-        What a chunk adds to the reservoirs is added in another thread, while the subject reads
-        the next chunk.
+        Documents are fetched in one thread, and what a chunk adds to the reservoirs is added in
+        another, while the subject reads.
         """
         with ThreadPoolExecutor(1) as self._adder:
             self._run(texts, progress, checkpoint_seconds, force)
@@ -85,7 +87,7 @@ class Pass:
         force: bool,
     ) -> None:
         saved, cost = time.perf_counter(), 0.0
-        for batch in self._chunks(texts):
+        for batch in _ahead(self._chunks(texts)):
             self._read(*batch, force=force)
             if progress:
                 progress(self.progress())
@@ -265,6 +267,15 @@ class Pass:
                     f"coder {name} explains {explained:.2f} of the variance at {attached.hook},"
                     " less than nothing: probably the wrong hook or model; set its hook or --force"
                 )
+
+
+def _ahead(source: Iterator[T]) -> Iterator[T]:
+    """The same items; each is fetched in another thread while the one before it is used."""
+    with ThreadPoolExecutor(1) as fetcher:
+        coming = fetcher.submit(next, source, None)
+        while (item := coming.result()) is not None:
+            coming = fetcher.submit(next, source, None)
+            yield item
 
 
 def peak_memory() -> int:

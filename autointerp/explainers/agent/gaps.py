@@ -12,7 +12,7 @@ from autointerp.latents import Example
 
 LEAST_COVERAGE = 0.8  # of held-back windows
 SHOWN = 3
-LEAST_SHARED, SHARED = 4, 0.8  # probes predicted on by both, and their share of either's
+LEAST_SHARED, SHARED = 4, 0.8  # probes that both foretold to fire, and their share of either's
 LEAST_UNEXPLAINED = 2
 
 
@@ -41,19 +41,19 @@ def _clusters(ledger: Ledger) -> list[Gap]:
 
 
 def _overlaps(ledger: Ledger) -> list[Gap]:
-    expected = {
+    explained = {
         entry.hypothesis.id: {
             p.id for p in ledger.probes.values()
-            if p.plan.predictions.get(entry.hypothesis.id) == "on"
+            if p.reading == "on" and p.plan.predictions.get(entry.hypothesis.id) == "on"
         }
         for entry in ledger.at("settled")
     }  # fmt: skip
     found = []
-    for one, other in combinations(expected, 2):
-        shared = len(expected[one] & expected[other])
-        least = max(len(expected[one]), len(expected[other]))
+    for one, other in combinations(explained, 2):
+        shared = len(explained[one] & explained[other])
+        least = max(len(explained[one]), len(explained[other]))
         if shared >= LEAST_SHARED and shared >= SHARED * least:
-            text = f"{one} and {other} predict the same {shared} probes on"
+            text = f"{one} and {other} explain the same {shared} probes"
             found.append(Gap("overlap", text, hypotheses=(one, other)))
     return found
 

@@ -28,6 +28,7 @@ CHUNK_TOKENS = 2**16
 ACTIVATIONS_AT_ONCE = 2**18
 QUALITY_FIRST = 512  # tokens of the first batch that coders are measured on
 QUALITY_TOKENS = 256  # and about as many of every chunk
+QUALITY_BATCHES = 8  # in every eighth of its batches
 
 
 T = TypeVar("T")
@@ -99,9 +100,6 @@ class Pass:
                 saved = time.perf_counter()
                 cost = saved - began
         self._catch_up()
-        # Writing the store comes next, and takes as long as a checkpoint.
-        if time.perf_counter() - saved > checkpoint_seconds:
-            self.state.checkpoint()
 
     def progress(self) -> Progress:
         log = self.state.log
@@ -188,12 +186,13 @@ class Pass:
         return Chunk(tokens, window_of, position, numbers, hashes, splits, near), rows
 
     def _activations(self, chunk: Chunk, rows: _Rows, first: bool, force: bool) -> None:
-        stride = max(1, CHUNK_TOKENS // QUALITY_TOKENS)
+        stride = max(1, CHUNK_TOKENS // QUALITY_TOKENS // QUALITY_BATCHES)
         waiting: dict[str, list[_Part]] = {name: [] for name in self.coders}
-        for batch in self.subject.activations(rows.tokens, self.hooks):
+        for number, batch in enumerate(self.subject.activations(rows.tokens, self.hooks)):
             index, valid = self._positions(batch, rows)
             flat = {hook: _select(state, valid) for hook, state in batch.states.items()}
-            self._measure(flat, max(1, len(index) // QUALITY_FIRST) if first else stride)
+            if number % QUALITY_BATCHES == 0:
+                self._measure(flat, max(1, len(index) // QUALITY_FIRST) if first else stride)
             if first and not force:
                 self._refuse_worthless()
             first = False

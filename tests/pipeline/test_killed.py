@@ -16,7 +16,7 @@ from planted_coders import Planted
 from small_run import contents, settings, start
 
 from autointerp.cli import main
-from autointerp.examples import harvest
+from autointerp.examples import streaming
 
 # In small steps, with a checkpoint whenever one is due, there is much to be killed in.
 SMALL_STEPS = """
@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 @pytest.fixture(autouse=True)
 def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process, the chunks of the processes that are killed."""
-    monkeypatch.setattr(harvest, "CHUNK_TOKENS", 4096)
+    monkeypatch.setattr(streaming, "CHUNK_TOKENS", 4096)
 
 
 def killed(arguments: list[str], begun: Callable[[], bool], after: float) -> bool:

@@ -57,6 +57,10 @@ def build_coders(config: RunConfig) -> dict[str, SparseCoder]:
     return coders
 
 
+def needs_embedder(config: RunConfig) -> bool:
+    return config.examples.semantic or "embedder" in config.needs("score")
+
+
 def build_embedder(config: RunConfig) -> Embedder:
     """Raises AutointerpError if the extra is not installed, or there is no such model."""
     try:
@@ -130,7 +134,7 @@ def settings(config: RunConfig, hashes: Mapping[str, str], *, explain: bool) -> 
     }
     asked = [o for stage in stages for o in config.llm_names(stage)]
     held["llms"] = {name: {k: tree["llms"][name][k] for k in _ANSWERS} for name in asked}
-    if config.examples.semantic or "embedder" in config.needs("score"):
+    if needs_embedder(config):
         held["embedder"] = embedder_identity(config)
     if explain:
         held["explainer"] = _explainers(config)

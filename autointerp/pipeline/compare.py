@@ -1,7 +1,7 @@
 """Two runs side by side: what one scores more than the other, by latent and by item.
 
-Latents are paired where both runs have the same subject and coders, items where both judged the
-same windows. Intervals come from a bootstrap over latents, within coders.
+Latents are paired where both runs have the same subject and coders, items where also all that
+their windows depend on is the same. Intervals come from a bootstrap over latents, within coders.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from autointerp.statistics import Interval, bootstrap_mean
 Document = dict[str, Any]
 Scores = Mapping[LatentId, Score]
 _SAME_LATENTS = ("subject.", "checkpoints.")  # settings that say which latents a run is about
+_SAME_WINDOWS = (*_SAME_LATENTS, "corpus.", "examples.", "run.")  # and which windows it judges
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Side:
 
     @classmethod
     def of(cls, results: Results) -> Side:
-        """Of the explainer that was scored: of several, the cascade's published ones.
+        """Of the explainer that was scored: of several the cascade, else the run's own.
 
         Raises:
             AutointerpError: if nothing was scored, or by several explainers.
@@ -51,8 +52,10 @@ class Side:
         inputs = {name for _, kind, name in (i.rsplit(":", 2) for i in ids if i) if kind == "input"}
         if CASCADE in inputs:
             return cls(results, CASCADE)
-        if len(inputs) == 1:
-            return cls(results, inputs.pop())
+        own = {name.split(".")[1] for name in results.settings() if name.startswith("explainer.")}
+        for names in (inputs, inputs & own):
+            if len(names) == 1:
+                return cls(results, *names)
         run = results.path.parent
         if not inputs:
             raise AutointerpError(f"{run} has no scores yet; `autointerp run` makes them")
@@ -98,19 +101,28 @@ def compare(run_a: Path, run_b: Path, *, scorer: str | None = None, seed: int = 
                 f"{run_a} and {run_b} have not both the scorer {scorer or 'of any kind'}"
                 f" (in common: {', '.join(common) or 'none'})"
             )
-        paired = _about(results_a) == _about(results_b)
-        scores = {name: _scorer(a, b, name, paired, seed) for name in wanted}
+        paired, alike = (
+            _about(results_a, settings) == _about(results_b, settings)
+            for settings in (_SAME_LATENTS, _SAME_WINDOWS)
+        )
+        alike &= _corpus(run_a) == _corpus(run_b)
+        scores = {name: _scorer(a, b, name, paired, alike, seed) for name in wanted}
     sides = {"a": str(run_a), "b": str(run_b)}
     explainers = {"explainer_a": a.explainer, "explainer_b": b.explainer}
     return {**sides, **explainers, "paired": paired, "scores": scores}
 
 
-def _about(results: Results) -> dict[str, Any]:
+def _about(results: Results, settings: tuple[str, ...]) -> dict[str, Any]:
     held = results.settings()
-    return {name: value for name, value in held.items() if name.startswith(_SAME_LATENTS)}
+    return {name: value for name, value in held.items() if name.startswith(settings)}
 
 
-def _scorer(a: Side, b: Side, name: str, paired: bool, seed: int) -> Document:
+def _corpus(run: Path) -> Any:
+    """The fingerprint of the documents that the run's windows come from."""
+    return directory.read_record(run).get("corpus")
+
+
+def _scorer(a: Side, b: Side, name: str, paired: bool, alike: bool, seed: int) -> Document:
     scores_a, scores_b = a.scores(name), b.scores(name)
     headlines = {s.headline for s in [*scores_a.values(), *scores_b.values()]}
     document: Document = {"metric": headlines.pop() if len(headlines) == 1 else None}
@@ -134,7 +146,7 @@ def _scorer(a: Side, b: Side, name: str, paired: bool, seed: int) -> Document:
         "difference": _mean(differences, both, seed),
         "better_in_a": sum(d < 0 for d in differences),
         "better_in_b": sum(d > 0 for d in differences),
-        "items": _items(a, b, scores_a, scores_b, seed),
+        "items": _items(a, b, scores_a, scores_b, seed) if alike else None,
     }
 
 

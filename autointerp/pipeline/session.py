@@ -23,6 +23,7 @@ from autointerp.pipeline.status import StatusWriter, read_status, write_atomical
 from autointerp.pipeline.summary import Document, summarise
 from autointerp.sections import ServeSection
 from autointerp.subject.coders import SparseCoder
+from autointerp.subject.embedder import check_installed
 from autointerp.subject.model import Subject
 
 Observe = Callable[[str, int, int], None]  # stage, done, of how many
@@ -148,6 +149,8 @@ def session(
     """
     path = config.run.path
     check_llms(config.llms, config.budget)
+    if building.needs_embedder(config):
+        check_installed()
     hashes = building.checkpoint_hashes(config)
     with (
         directory.writing(path),

@@ -24,7 +24,7 @@ BEST_AND_WORST = 10
 MOST_CORRELATED = 0.1  # of answers of one request, that a sequence of limits stands
 _LEAKS = {
     "shuffled": "the texts are easy to tell apart without explanations",
-    "empty": "the texts of a prompt give one another away; use judge.texts_per_prompt=1",
+    "empty": "the texts of a prompt give one another away; give the judge texts_per_prompt: 1",
 }
 _ELIMINATION = "told_apart"  # with the neighbours' true texts, even nothing does better than chance
 SCORERS_BESIDE = 3  # that the tables of latents have room for
@@ -103,21 +103,31 @@ def _warnings(scorer: str, figures: Document) -> Iterator[str]:
         found = figures["control_intervals"].get(control)
         if found is None or figures["metric"] == _ELIMINATION:
             continue
-        if not is_chance(Interval(*(found[k] for k in ("mean", "low", "high"))), chance):
+        interval = Interval(*(found[k] for k in ("mean", "low", "high")))
+        if is_chance(interval, chance):
+            continue
+        if interval.low <= chance <= interval.high:
+            yield (
+                f"{found['n']} latents are too few to tell whether {scorer} of {control}"
+                f" explanations is chance ({interval.low:.3f} to {interval.high:.3f})"
+            )
+        else:
             low, high = chance - CHANCE_MARGIN, chance + CHANCE_MARGIN
             yield f"{scorer} of {control} explanations leaves {low:g} to {high:g}; {advice}"
     correlation = figures.get("dependence", {"correlation": 0})["correlation"]
     if figures["metric"] == "mixed" and correlation > MOST_CORRELATED:
         yield (
             f"{scorer} is sequential and the answers of a request have a correlation of"
-            f" {correlation:.2f}; its limits need judge.texts_per_prompt=1"
+            f" {correlation:.2f}; its limits need a judge with texts_per_prompt: 1"
         )
 
 
 def _print_unscored(console: Console, scorer: str, document: Document) -> None:
     """Why a scorer's n is less than the number of latents, if it is."""
     figures = document["scores"][scorer]
-    missing = {k: n for k, n in document["by_status"].items() if k not in SCORED_STATUSES}
+    missing: dict[str, int] = {}
+    if sum(figures["by_status"].values()) < document["latents"]:  # it scores what was explained
+        missing = {k: n for k, n in document["by_status"].items() if k not in SCORED_STATUSES}
     for status, count in figures["by_status"].items():
         if status != "scored":
             missing[status] = missing.get(status, 0) + count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -56,19 +57,23 @@ class EmbeddingQueue:
         await self._gatherer.aclose()
 
 
+def check_installed() -> None:
+    """Raise AutointerpError unless the extra is installed; imports nothing."""
+    if find_spec("sentence_transformers") is None:
+        raise AutointerpError(
+            "an embedder needs sentence-transformers; pip install 'autointerp[embedding]', or"
+            " pip install -e '.[embedding]' in a checkout"
+        )
+
+
 def load_embedder(model: str, revision: str | None = None, device: str = "auto") -> Embedder:
     """Load a sentence-transformers model from a folder or the hub.
 
     Raises:
         AutointerpError: if the extra is not installed, or there is no such model.
     """
-    try:
-        from sentence_transformers import SentenceTransformer  # seconds of imports
-    except ImportError as error:
-        raise AutointerpError(
-            f"an embedder needs sentence-transformers ({first_line(error)});"
-            " pip install 'autointerp[embedding]'"
-        ) from error
+    check_installed()
+    from sentence_transformers import SentenceTransformer  # seconds of imports
     from transformers.utils import logging
 
     logging.disable_progress_bar()

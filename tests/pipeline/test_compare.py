@@ -135,3 +135,23 @@ def test_runs_without_scores_or_of_several_explainers_are_refused(tmp_path: Path
         results.put_scores([Scored(score(3, even(3), "y"))])
     with pytest.raises(AutointerpError, match="has scores of x, y"):
         compare(a, a)
+
+
+@pytest.mark.parametrize("setting", ["corpus.tokens", "examples.window", "run.seed"])
+def test_items_of_other_windows_are_not_paired(tmp_path: Path, setting: str) -> None:
+    about = ABOUT | {"corpus.tokens": 1, "examples.window": 32}
+    a = run(tmp_path, "a", even, about=about)
+    b = run(tmp_path, "b", better, about=about | {setting: 7})
+    found = compare(a, b)["scores"]["detection"]
+    assert found["n"] == 20
+    assert found["items"] is None
+
+
+def test_of_several_explainers_the_runs_own_counts(tmp_path: Path) -> None:
+    about = ABOUT | {"explainer.x.size": 1}
+    a, b = run(tmp_path, "a", even, about=about), run(tmp_path, "b", better)
+    with Results.open(a / "results.sqlite") as results:
+        results.put_scores([Scored(score(0, better(0), "imported"))])
+    document = compare(a, b)
+    assert document["explainer_a"] == "x"
+    assert document["scores"]["detection"]["a"] == pytest.approx(0.7)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from io import StringIO
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from autointerp.report.console import (
@@ -86,23 +87,51 @@ def test_what_was_collected_fits_a_terminal_of_80_columns() -> None:
     assert "…" not in text
 
 
-def test_the_latents_without_a_score_are_told_with_the_reason() -> None:
-    figures = {
-        "metric": "balanced_accuracy",
-        "chance": 0.5,
-        "n": 6,
-        "mean": 0.7,
-        "low": 0.6,
-        "high": 0.8,
-        "by_coder": {},
-        "by_source": {},
-        "control_intervals": {},
-        "lifts": {},
-        "by_status": {"scored": 6, "too_few_examples": 2},
-    }
+FIGURES = {
+    "metric": "balanced_accuracy",
+    "chance": 0.5,
+    "n": 6,
+    "mean": 0.7,
+    "low": 0.6,
+    "high": 0.8,
+    "by_coder": {},
+    "by_source": {},
+    "control_intervals": {},
+    "lifts": {},
+    "by_status": {"scored": 6, "too_few_examples": 2},
+}
+
+
+def summary(**changes: Any) -> str:
+    """What is printed of a run with one scorer."""
     by_status = {"dead": 1, "explained": 7, "no_explanation": 1, "too_few_examples": 1}
-    summary = {"run": "r", "latents": 10, "explained": 7, "by_status": by_status}
-    console = Console(width=80, record=True, file=StringIO())
-    print_summary(console, {**summary, "scores": {"detection": figures}})
-    text = console.export_text()
-    assert "detection: n = 6 of 10 latents (dead 1, too few examples 3)" in text
+    document = {"run": "r", "latents": 10, "explained": 7, "by_status": by_status}
+    console = Console(width=120, record=True, file=StringIO())
+    print_summary(console, {**document, "scores": {"detection": FIGURES | changes}})
+    return console.export_text()
+
+
+def test_the_latents_without_a_score_are_told_with_the_reason() -> None:
+    assert "detection: n = 6 of 10 latents (dead 1, too few examples 3)" in summary()
+
+
+def test_a_scorer_that_met_every_latent_has_reasons_of_its_own_alone() -> None:
+    text = summary(by_status={"scored": 9, "too_few_examples": 1}, n=9)
+    assert "detection: n = 9 of 10 latents (too few examples 1)" in text
+
+
+@pytest.mark.parametrize(
+    ("mean", "low", "high", "told"),
+    [
+        (0.51, 0.49, 0.53, ""),
+        (0.51, 0.40, 0.62, "6 latents are too few to tell whether detection of shuffled"),
+        (0.60, 0.57, 0.63, "detection of shuffled explanations leaves 0.45 to 0.55"),
+    ],
+)
+def test_controls_off_chance_are_told_from_too_few_latents(
+    mean: float, low: float, high: float, told: str
+) -> None:
+    shuffled = {"n": 6, "mean": mean, "low": low, "high": high}
+    text = summary(control_intervals={"shuffled": shuffled}, lifts={"shuffled": shuffled})
+    assert ("warning" in text) == bool(told)
+    assert told in text

@@ -192,3 +192,14 @@ def test_status_imports_nothing_heavy(finished: Path) -> None:
     command = [sys.executable, "-c", code, str(finished)]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert printed.splitlines()[-1] == "[]"
+
+
+def test_a_refused_command_leaves_the_status_as_it_was(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    before = document(capsys, "status", str(run))
+    file = tmp_path / "mine.jsonl"
+    file.write_text("{")
+    refusal(capsys, ["score", "--explanations", str(file), "--run", str(run), *SMALL])
+    assert document(capsys, "status", str(run)) == before

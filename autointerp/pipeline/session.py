@@ -14,12 +14,13 @@ from typing import Any
 
 from autointerp.config import RunConfig
 from autointerp.examples.options import Attached
+from autointerp.latents import AutointerpError
 from autointerp.llm.opening import check_llms
 from autointerp.llm.vllm_server import Starting, VLLMServer, serving
 from autointerp.pipeline import building, directory
 from autointerp.pipeline.results import Results
 from autointerp.pipeline.selection import check_range
-from autointerp.pipeline.status import StatusWriter, read_status, write_atomically
+from autointerp.pipeline.status import STATUS_FILE, StatusWriter, read_status, write_atomically
 from autointerp.pipeline.summary import Document, summarise
 from autointerp.sections import ServeSection
 from autointerp.subject.coders import SparseCoder
@@ -27,6 +28,7 @@ from autointerp.subject.embedder import check_installed
 from autointerp.subject.model import Subject
 
 Observe = Callable[[str, int, int], None]  # stage, done, of how many
+STARTING = "starting"  # the stage before the first
 QUIET = 30  # summaries for status.json take at most one part in so many of the time
 
 
@@ -42,7 +44,7 @@ class Session:
     explainer: str
     runner: asyncio.Runner
     force: bool = False
-    stage: str = "starting"
+    stage: str = STARTING
     reason: str | None = None
     planned: int = 0
     _began: float = field(default_factory=time.monotonic)
@@ -163,13 +165,18 @@ def session(
         log = directory.RunLog(path)
         name = explainer or config.explainer["kind"]
         opened = Session(config, path, results, log, observe, name, runner, force)
-        opened._before = float((read_status(path) or {}).get("seconds", 0.0))
+        before = read_status(path)
+        opened._before = float((before or {}).get("seconds", 0.0))
         try:
             with StatusWriter(path, opened.describe):
                 try:
                     yield opened
                 finally:
                     opened._known = None  # the last status must be exact
+        except AutointerpError:
+            if before is not None and opened.stage == STARTING:  # refused: the run is as it was
+                write_atomically(path / STATUS_FILE, json.dumps(before, indent=1) + "\n")
+            raise
         finally:
             opened.close()
             log.close()

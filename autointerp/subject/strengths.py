@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 GRID = np.logspace(-3, 2, 12)  # of the size of what is added over that of what it is added to
-FINER = np.logspace(-7, -4, 4)  # for targets that the grid's first point exceeds
+FINER = np.logspace(-10, -4, 7)  # for targets that the grid's first point exceeds
 BLOCK = 4  # grid points measured at once: later ones are seldom needed
 WITHIN = 0.05  # of the target: what counts as reached
 CLOSE = 0.03  # what is searched for: leaves room for the rounding of another batch

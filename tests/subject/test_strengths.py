@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from autointerp.subject.strengths import GRID, Strength, search
@@ -34,6 +34,7 @@ def saturating(size: float, power: float, top: float) -> Curve:
 @given(
     st.floats(1e-3, 50), st.floats(0.5, 6), st.floats(0.05, 30), st.sampled_from([0.1, 0.33, 1, 3])
 )
+@example(0.001, 0.5, 11.0, 0.1)  # exceeds the target at a ten-millionth of what is there
 def test_a_reachable_target_is_reached(
     size: float, power: float, top: float, target: float
 ) -> None:

@@ -5,26 +5,31 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autointerp.examples.corpus import document_hash, split_index
-from autointerp.examples.documents import DOCUMENT, Geometry, mix, ranges
+from autointerp.examples.documents import Geometry, ranges
+from autointerp.examples.layout import (
+    CHUNK_TOKENS,
+    Encoded,
+    Rows,
+    chunk_of,
+    grouped,
+    recorded,
+    rows_of,
+)
 from autointerp.examples.options import Attached, CorpusOptions, ExampleOptions, Progress
 from autointerp.examples.state import HarvestState
-from autointerp.examples.tally import Chunk, window_keys
+from autointerp.examples.tally import Chunk, CoderTally
 from autointerp.latents import AutointerpError
 from autointerp.subject.coders import SparseCoder
 from autointerp.subject.model import Batch, HookPoint, Subject
 
-CHUNK_TOKENS = 2**16
 ACTIVATIONS_AT_ONCE = 2**18
 QUALITY_FIRST = 512  # tokens of the first batch that coders are measured on
 QUALITY_TOKENS = 256  # and about as many of every chunk
@@ -37,12 +42,37 @@ T = TypeVar("T")
 _Part = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
 
 
-@dataclass
-class _Rows:
-    """The rows of a chunk, and where in it each begins."""
+class _Adder:
+    """Adds activations to the reservoirs in a thread of its own, at most a chunk behind."""
 
-    tokens: list[NDArray[np.int32]] = field(default_factory=list)
-    starts: list[int] = field(default_factory=list)
+    def __init__(self, tallies: Mapping[str, CoderTally]) -> None:
+        self._tallies = tallies
+        self._thread = ThreadPoolExecutor(1)
+        self._adding: list[Future[None]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
+
+    def add(self, name: str, chunk: Chunk, parts: list[_Part]) -> None:
+        """Take over what one coder found in a chunk; ``parts`` is emptied."""
+        if len(self._adding) > len(self._tallies):
+            self._adding.pop(0).result()
+        self._adding.append(self._thread.submit(self._ingest, name, chunk, parts.copy()))
+        parts.clear()
+
+    def catch_up(self) -> None:
+        """Wait until all of it is in the reservoirs."""
+        while self._adding:
+            self._adding.pop(0).result()
+
+    def _ingest(self, name: str, chunk: Chunk, parts: list[_Part]) -> None:
+        if parts:
+            columns = zip(*parts, strict=True)
+            tokens, latents, values = (np.concatenate(column) for column in columns)
+            self._tallies[name].ingest(chunk, tokens, latents, values)
 
 
 class Pass:
@@ -63,7 +93,7 @@ class Pass:
         self.hooks = sorted({a.hook for a in coders.values()})
         self._began = time.perf_counter()
         self._begun_tokens = state.log.tokens
-        self._adding: list[Future[None]] = []
+        self._adder = _Adder(state.tallies)
 
     def run(
         self,
@@ -77,29 +107,21 @@ class Pass:
         Documents are fetched in one thread, and what a chunk adds to the reservoirs is added in
         another, while the subject reads.
         """
-        with ThreadPoolExecutor(1) as self._adder:
-            self._run(texts, progress, checkpoint_seconds, force)
-
-    def _run(
-        self,
-        texts: Iterator[str],
-        progress: Callable[[Progress], None] | None,
-        checkpoint_seconds: float,
-        force: bool,
-    ) -> None:
-        saved, cost = time.perf_counter(), 0.0
-        for batch in _ahead(self._chunks(texts)):
-            self._read(*batch, force=force)
-            if progress:
-                progress(self.progress())
-            # Checkpoints take at most a thirtieth of the time, however large the state.
-            if time.perf_counter() - saved > max(checkpoint_seconds, 30 * cost):
-                began = time.perf_counter()
-                self._catch_up()
-                self.state.checkpoint()
-                saved = time.perf_counter()
-                cost = saved - began
-        self._catch_up()
+        state, saved, cost = self.state, time.perf_counter(), 0.0
+        groups = grouped(texts, self.subject.encode_texts, self.total - state.log.tokens)
+        with self._adder:
+            for group, encoded in _ahead(groups):
+                self._read(group, encoded, force=force)
+                if progress:
+                    progress(self.progress())
+                # Checkpoints take at most a thirtieth of the time, however large the state.
+                if time.perf_counter() - saved > max(checkpoint_seconds, 30 * cost):
+                    began = time.perf_counter()
+                    self._adder.catch_up()
+                    state.checkpoint()
+                    saved = time.perf_counter()
+                    cost = saved - began
+            self._adder.catch_up()
 
     def progress(self) -> Progress:
         log = self.state.log
@@ -112,80 +134,17 @@ class Pass:
         speed = self.progress().tokens_per_second
         return {"tokens_per_second": speed, "peak_memory_bytes": peak_memory()}
 
-    def _chunks(self, texts: Iterator[str]) -> Iterator[tuple[list[str], list[NDArray[np.int32]]]]:
-        """Groups of documents of about CHUNK_TOKENS tokens, until the limit.
-
-        The groups depend on the documents alone, so that a resumed pass forms the same batches.
-        """
-        tokens = self.state.log.tokens
-        pending: list[str] = []
-        pending_ids: list[NDArray[np.int32]] = []
-        while tokens < self.total:
-            group: list[str] = []
-            encoded: list[NDArray[np.int32]] = []
-            size = 0
-            while size < min(CHUNK_TOKENS, self.total - tokens):
-                if not pending:
-                    pending = list(islice(texts, 8))
-                    if not pending:
-                        break
-                    pending_ids = self.subject.encode_texts(pending)
-                group.append(pending.pop(0))
-                encoded.append(pending_ids.pop(0)[: self.total - tokens - size])
-                size += len(encoded[-1])
-            if not group:
-                return
-            tokens += size
-            yield group, encoded
-
-    def _read(self, texts: list[str], encoded: list[NDArray[np.int32]], force: bool) -> None:
-        records = self._records(texts, encoded)
-        chunk, rows = self._chunk(encoded, records)
-        first = self.state.log.documents == 0
-        self.state.append(chunk, records)
+    def _read(self, texts: list[str], encoded: Encoded, force: bool) -> None:
+        state, geometry, seed = self.state, self.geometry, self.seed
+        records = recorded(texts, encoded, geometry, self.examples.splits, seed)
+        chunk = chunk_of(encoded, records, geometry, seed, state.windows, state.background)
+        rows = rows_of(encoded, records, geometry)
+        first = state.log.documents == 0
+        state.append(chunk, records)
         self._measure_transcoders(rows, QUALITY_FIRST if first else QUALITY_TOKENS)
         self._activations(chunk, rows, first, force)
 
-    def _records(self, texts: list[str], encoded: list[NDArray[np.int32]]) -> NDArray[np.void]:
-        records = np.zeros(len(texts), DOCUMENT)
-        offset = windows = 0
-        for i, (text, ids) in enumerate(zip(texts, encoded, strict=True)):
-            identity = document_hash(text)
-            head = self.geometry.head(identity, self.seed, len(ids))
-            split = split_index(identity, self.examples.splits)
-            records[i] = (offset, identity, windows, len(ids), head, split)
-            offset += len(ids)
-            windows += self.geometry.windows(len(ids), head)
-        return records
-
-    def _chunk(
-        self, encoded: list[NDArray[np.int32]], records: NDArray[np.void]
-    ) -> tuple[Chunk, _Rows]:
-        """Lay out a group of documents: their windows and the rows the subject reads."""
-        size = self.geometry.window
-        rows = _Rows()
-        per_document = np.zeros(len(records), np.int64)
-        for i, (ids, record) in enumerate(zip(encoded, records, strict=True)):
-            per_document[i] = self.geometry.windows(len(ids), int(record["head"]))
-            for low, high in self.geometry.rows(len(ids), int(record["head"])):
-                rows.tokens.append(ids[low:high])
-                rows.starts.append(int(record["offset"]) + low)
-        owner = np.repeat(np.arange(len(records)), per_document)
-        heads = records["head"].astype(np.int64)
-        starts = ranges(np.zeros(len(records), np.int64), per_document) * size + heads[owner]
-        tokens = np.concatenate(encoded)
-        at = (records["offset"].astype(np.int64)[owner] + starts)[:, None] + np.arange(size)
-        window_of = np.full(len(tokens), -1, np.int32)
-        position = np.zeros(len(tokens), np.uint8)
-        window_of[at] = np.arange(len(owner), dtype=np.int32)[:, None]
-        position[at] = np.arange(size, dtype=np.uint8)
-        hashes = mix(mix(records["hash"][owner], self.seed) + starts.astype(np.uint64), 1)
-        numbers = np.arange(len(owner), dtype=np.uint32) + np.uint32(self.state.windows)
-        splits = records["split"][owner].astype(np.int8)
-        near = self.state.background.offer(window_keys(mix(hashes, 2)), numbers)
-        return Chunk(tokens, window_of, position, numbers, hashes, splits, near), rows
-
-    def _activations(self, chunk: Chunk, rows: _Rows, first: bool, force: bool) -> None:
+    def _activations(self, chunk: Chunk, rows: Rows, first: bool, force: bool) -> None:
         stride = max(1, CHUNK_TOKENS // QUALITY_TOKENS // QUALITY_BATCHES)
         waiting: dict[str, list[_Part]] = {name: [] for name in self.coders}
         for number, batch in enumerate(self.subject.activations(rows.tokens, self.hooks)):
@@ -199,29 +158,12 @@ class Pass:
             for name, (coder, hook, _) in self.coders.items():
                 waiting[name].append(_sparse(coder, flat[hook], index))
                 if sum(len(part[0]) for part in waiting[name]) > ACTIVATIONS_AT_ONCE:
-                    self._ingest(name, chunk, waiting[name])
+                    self._adder.add(name, chunk, waiting[name])
         for name, parts in waiting.items():
-            self._ingest(name, chunk, parts)
-
-    def _ingest(self, name: str, chunk: Chunk, parts: list[_Part]) -> None:
-        if len(self._adding) > len(self.coders):  # of the chunk before, at most
-            self._adding.pop(0).result()
-        self._adding.append(self._adder.submit(self._add, name, chunk, parts.copy()))
-        parts.clear()
-
-    def _add(self, name: str, chunk: Chunk, parts: list[_Part]) -> None:
-        if parts:
-            columns = zip(*parts, strict=True)
-            tokens, latents, values = (np.concatenate(column) for column in columns)
-            self.state.tallies[name].ingest(chunk, tokens, latents, values)
-
-    def _catch_up(self) -> None:
-        """Wait until all that was read is in the reservoirs."""
-        while self._adding:
-            self._adding.pop(0).result()
+            self._adder.add(name, chunk, parts)
 
     def _positions(
-        self, batch: Batch, rows: _Rows
+        self, batch: Batch, rows: Rows
     ) -> tuple[NDArray[np.int32], NDArray[np.bool_] | None]:
         """The chunk's token of every position to count, and which positions those are."""
         lengths = np.array(batch.lengths)
@@ -240,7 +182,7 @@ class Pass:
                 x = states[hook][::stride]
                 self._compare(name, coder, x, x)
 
-    def _measure_transcoders(self, rows: _Rows, tokens: int) -> None:
+    def _measure_transcoders(self, rows: Rows, tokens: int) -> None:
         """The same of evenly spread rows, for coders that predict what the pass does not read."""
         apart = {n: a for n, a in self.coders.items() if a.target not in (None, a.hook)}
         if not apart:
@@ -249,7 +191,7 @@ class Pass:
         stride = max(1, len(rows.tokens) * self.geometry.content // tokens)
         some = rows.tokens[::stride]
         for batch in self.subject.activations(some, hooks):
-            _, valid = self._positions(batch, _Rows(some, [0] * len(some)))
+            _, valid = self._positions(batch, Rows(some, [0] * len(some)))
             for name, (coder, hook, target) in apart.items():
                 x = _select(batch.states[hook], valid)
                 self._compare(name, coder, x, _select(batch.states[target or hook], valid))

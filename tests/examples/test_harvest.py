@@ -329,7 +329,7 @@ def test_a_pass_that_was_cut_short_continues_to_the_same_store(
     monkeypatch: pytest.MonkeyPatch,
     after: int,
 ) -> None:
-    monkeypatch.setattr("autointerp.examples.streaming.CHUNK_TOKENS", 600)
+    monkeypatch.setattr("autointerp.examples.layout.CHUNK_TOKENS", 600)
     whole = harvest(subject, coders, tmp_path / "whole", TEXTS)
     calls = 0
 
@@ -359,7 +359,7 @@ def test_the_pair_log_is_rewritten_without_loss(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("autointerp.examples.streaming.CHUNK_TOKENS", 300)
+    monkeypatch.setattr("autointerp.examples.layout.CHUNK_TOKENS", 300)
     plain = harvest(subject, coders, tmp_path / "plain", TEXTS)
     monkeypatch.setattr("autointerp.examples.tally.SMALLEST_REWRITE", 0)
     rewritten = collect(

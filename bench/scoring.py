@@ -37,9 +37,10 @@ from autointerp.examples.store import ExampleStore
 from autointerp.judges.llm import LLMJudge, LLMJudgeOptions
 from autointerp.latents import Explanation, LatentId
 from autointerp.llm.accounts import Ledger
+from autointerp.llm.asking import Shared
 from autointerp.llm.client import LLMClient, Message, Reply, Request, Usage
 from autointerp.llm.journal import Journal
-from autointerp.llm.layers import LayeredClient, Shared
+from autointerp.llm.layers import LayeredClient
 from autointerp.llm.limits import Backoff, Budget, Slots, Tickets
 from autointerp.llm.templates import Templates
 from autointerp.llm.transport import Answer
@@ -248,7 +249,7 @@ _LINES = re.compile(r"^\d+\. (.*)$", re.MULTILINE)
 def strings(line: str) -> list[str]:
     """The strings that stand in a line of a prompt."""
     value = json.loads(line)
-    return [value] if isinstance(value, str) else list(value.values())
+    return [value] if isinstance(value, str) else value
 
 
 def characters(prompts: Iterable[Sequence[str]]) -> int:

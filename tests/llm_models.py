@@ -28,7 +28,7 @@ RAVINGS = (  # schema-valid, and no explanation
 )
 REPAIR = "That reply cannot be used"
 _EXPLANATION = re.compile(r"<explanation>\n(.*)\n</explanation>", re.DOTALL)
-_TEXT = re.compile(r'^\d+\. (\{"before": .*\})$', re.MULTILINE)
+_TEXT = re.compile(r'^\d+\. (\[".*"\])$', re.MULTILINE)
 _MARKED = re.compile(r"<<\s*(\w+)\s*>>")
 
 
@@ -67,7 +67,7 @@ def _labels(explanation: str, asked: str) -> list[int]:
         pattern = parse(explanation)
     except AutointerpError:
         return [0] * len(texts)
-    rows = [(text["before"].split(), text["text"].split()) for text in texts]
+    rows = [(before.split(), text.split()) for before, text in texts]
     return [int(any(matches(pattern, [*left, *text])[len(left) :])) for left, text in rows]
 
 

@@ -15,7 +15,7 @@ from autointerp.latents import AutointerpError
 from autointerp.patterns import Clause, Condition, Pattern, Token, matches, parse
 
 _EXPLANATION = re.compile(r"<explanation>\n(.*?)\n</explanation>", re.S)
-_TEXT = re.compile(r'^\d+\. (\{"before": .*\}|".*")$', re.M)
+_TEXT = re.compile(r'^\d+\. (\[".*"\]|".*")$', re.M)
 _WORDS = re.compile(
     r"the words? (?P<words>[^ ,]+(?:, [^ ,]+)*)"
     r"(?:,? (?P<kind>right after|but not right after|when) the word (?P<other>[^ ]+)"
@@ -57,7 +57,7 @@ def understood(text: str) -> Pattern:
 
 def _fits(pattern: Pattern, line: str, marks: bool) -> bool:
     shown = json.loads(_unescaped_marks(line))
-    before, text = ("", shown) if isinstance(shown, str) else (shown["before"], shown["text"])
+    before, text = ("", shown) if isinstance(shown, str) else shown
     tokens, marked = _read(text)
     held = matches(pattern, tokens, before.split())
     if not marks:

@@ -26,7 +26,7 @@ from autointerp.pipeline.results import Results
 from autointerp.pipeline.rows import TRUE
 from autointerp.pipeline.standings import SELECT
 from autointerp.sections import CASCADE
-from autointerp.statistics import Interval, bootstrap_mean
+from autointerp.statistics import Interval, bootstrap_mean, intraclass_correlation
 
 Document = dict[str, Any]
 Scores = Mapping[LatentId, Score]
@@ -146,8 +146,16 @@ def _scorer(a: Side, b: Side, name: str, paired: bool, alike: bool, seed: int) -
         "difference": _mean(differences, both, seed),
         "better_in_a": sum(d < 0 for d in differences),
         "better_in_b": sum(d > 0 for d in differences),
+        "icc": _agreement(values_a, values_b),
         "items": _items(a, b, scores_a, scores_b, seed) if alike else None,
     }
+
+
+def _agreement(values_a: Sequence[float], values_b: Sequence[float]) -> float | None:
+    """The intra-class correlation of the two runs' scores: how far they are the latents' own,
+    where one run is a rerun of the other."""
+    table = list(zip(values_a, values_b, strict=True))
+    return intraclass_correlation(table) if len(table) > 1 else None
 
 
 def _unpaired(scores_a: Sequence[Score], scores_b: Sequence[Score], seed: int) -> Document:

@@ -27,12 +27,18 @@ def print_comparison(console: Console, document: Document) -> None:
     for scorer, figures in document["scores"].items():
         _add(table, scorer, figures)
     console.print(table)
+    if document["paired"] and all(f.get("n") == 0 for f in document["scores"].values()):
+        console.print(
+            "the runs are about different latents; name the same ones in both, as in"
+            " latents.layers.0=3,5,7",
+            highlight=False,
+        )
 
 
 def _add(table: Table, scorer: str, figures: Document) -> None:
     difference = figures["difference"]
     if difference is None:
-        table.add_row(scorer, "nothing in common", "0", "", "", "", "")
+        table.add_row(scorer, _why_nothing(figures), "0", "", "", "", "")
         return
     n = str(figures["n"]) if "n" in figures else f"{figures['n_a']}, {figures['n_b']}"
     values = number(figures["a"]), number(figures["b"])
@@ -41,6 +47,15 @@ def _add(table: Table, scorer: str, figures: Document) -> None:
         only = f"{items['right_only_in_a']:,}", f"{items['right_only_in_b']:,}"
         row = _difference(items["difference"])
         table.add_row("", "  right in one only", f"{items['n']:,}", *only, *row)
+
+
+def _why_nothing(figures: Document) -> str:
+    """Why a scorer of both runs compares nothing."""
+    if figures["metric"] is None:
+        return "the runs tell other metrics of it"
+    if "only_in_a" in figures:
+        return f"no latent in both: {figures['only_in_a']:,} in A, {figures['only_in_b']:,} in B"
+    return "it scored nothing in one of the runs"
 
 
 def _difference(difference: Document) -> tuple[str, str]:

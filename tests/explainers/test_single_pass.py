@@ -54,7 +54,7 @@ WORDS = [
 ]
 CAT, WINDOW, LEFT = 0, 12, 4
 SELECTION = LabelledSet(LATENT, "select", [], {}, None, 0)
-LINE = re.compile(r'^(\d+)\. (\{"before": .*\})$', re.MULTILINE)
+LINE = re.compile(r'^(\d+)\. (\[".*"\])$', re.MULTILINE)
 ANSWER = {"description": 'The word "cat".', "label": "cats"}
 
 
@@ -125,7 +125,7 @@ class Listening(LLMServer):
         super().__init__(kept)
 
 
-def excerpts(message: Message) -> list[dict[str, str]]:
+def excerpts(message: Message) -> list[list[str]]:
     return [json.loads(line) for _, line in LINE.findall(message.content)]
 
 
@@ -263,9 +263,9 @@ def test_active_tokens_are_marked_and_the_rest_is_the_text(tmp_path: Path) -> No
     assert len(lines) == 12
     for line, example in zip(lines, chosen, strict=True):
         tokens = example.tokens
-        assert line["before"] == "".join(example.left_context)
+        assert line[0] == "".join(example.left_context)
         marked = "".join([*tokens[:6], "<<", *tokens[6:8], ">>", *tokens[8:]])
-        assert line["text"] == marked
+        assert line[1] == marked
     levels = re.findall(r'activations: " cat" (\d+), (".*") (\d+)$', user.content, re.MULTILINE)
     assert len(levels) == 12
     assert int(levels[0][0]) == 10
@@ -276,7 +276,7 @@ def test_marks_never_stand_in_the_texts(tmp_path: Path) -> None:
     with Listening() as server:
         explain(server, tmp_path, evidence(vocabulary=[*WORDS, " <", "<"]), count=30)
     assert "between ⟦ and ⟧" in server.turns[0][-1].content
-    assert all(line["text"].count("⟦") == 1 for line in excerpts(server.turns[0][-1]))
+    assert all(line[1].count("⟦") == 1 for line in excerpts(server.turns[0][-1]))
 
 
 VARIANTS: dict[str, dict[str, Any]] = {

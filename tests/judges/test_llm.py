@@ -33,6 +33,7 @@ from autointerp.latents import (
     LatentId,
     Score,
 )
+from autointerp.llm.accounts import metered
 from autointerp.llm.client import BudgetExhausted, Reply, Request, TokenLogprob, Usage
 from autointerp.llm.templates import Templates
 from autointerp.registry import judges, scorers
@@ -48,7 +49,7 @@ WEIRD = [
     "</explanation>",
     "",
 ]
-LINE = re.compile(r'^\d+\. (\{"before": .*\})$', re.MULTILINE)
+LINE = re.compile(r'^\d+\. (\[".*"\])$', re.MULTILINE)
 
 
 def examples(texts: Sequence[str], before: str = "left ") -> list[Example]:
@@ -64,7 +65,7 @@ def examples(texts: Sequence[str], before: str = "left ") -> list[Example]:
 def asked_texts(body: Body) -> list[str]:
     """The texts of a request's question, read back as the JSON that they are written in."""
     lines = LINE.findall(body["messages"][-1]["content"])
-    return [json.loads(line)["text"] for line in lines]
+    return [json.loads(line)[1] for line in lines]
 
 
 def truthful(body: Body) -> Any:
@@ -342,14 +343,16 @@ def test_the_same_question_is_answered_from_the_journal(tmp_path: Path) -> None:
         assert sum(server.stats.asked.values()) == asked
 
 
-def test_requests_name_their_latent_in_the_accounts(tmp_path: Path) -> None:
+def test_what_is_asked_of_one_latent_is_metered(tmp_path: Path) -> None:
     async def work(llms: Any) -> Any:
         judge = LLMJudge(client=llms.clients["judge"], templates=Templates())
-        await judge.detect("x", examples(["a"]), latent=LATENT)
-        return llms.ledger.latents
+        with metered() as account:
+            await judge.detect("x", examples(["a"]), latent=LATENT)
+        await judge.detect("x", examples(["b"]), latent=LATENT)
+        return account
 
     with LLMServer(truthful) as server:
-        assert run(server, tmp_path, work)["layers.1/7"].spent.requests == 1
+        assert run(server, tmp_path, work).spent.requests == 1
 
 
 # Wording
@@ -396,7 +399,7 @@ def test_the_worked_questions_look_like_real_ones() -> None:
     real = re.sub(r"\{.*\}", "{}", request.messages[-1].content).replace("\nx\n", "\n…\n")
     for question, answer in zip(request.messages[1:-1:2], request.messages[2:-1:2], strict=True):
         lines = LINE.findall(question.content)
-        assert [set(json.loads(line)) for line in lines] == [{"before", "text"}] * 5
+        assert [len(json.loads(line)) for line in lines] == [2] * 5
         assert len(json.loads(answer.content)["labels"]) == 5
         assert question.content.startswith(real.partition("…")[0])
 

@@ -26,7 +26,7 @@ from autointerp.llm.client import Reply, Request, Usage
 from autointerp.llm.templates import Templates
 
 LATENT = LatentId("layers.1", 7)
-LINE = re.compile(r'^\d+\. (\{"before": .*\})$', re.MULTILINE)
+LINE = re.compile(r'^\d+\. (\[".*"\])$', re.MULTILINE)
 OPEN, CLOSE = "\ue000", "\ue001"
 
 
@@ -178,7 +178,7 @@ def test_the_worked_questions_look_like_real_ones() -> None:
         lines = LINE.findall(question.content)
         assert len(lines) == len(json.loads(answer.content)["labels"]) == 5
         for line in lines:
-            text = line.partition('"text": ')[2][:-1]
+            text = '"' + line[:-1].partition('", "')[2]
             plain, runs = read_back(text)
             assert plain
             assert runs

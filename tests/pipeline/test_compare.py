@@ -104,6 +104,20 @@ def test_pairing_makes_the_interval_narrow(tmp_path: Path) -> None:
     assert unpaired["scores"]["detection"]["items"] is None
 
 
+def test_reruns_agree_as_far_as_scores_are_the_latents_own(tmp_path: Path) -> None:
+    """Where latents vary by s² and reruns by e², s² / (s² + e²) is the latents' own."""
+    rng = np.random.default_rng(1)
+    own = rng.normal(0.7, 0.1, 100)
+    hits = [np.round((own + rng.normal(0, 0.05, 100)) * 200) for _ in range(2)]
+
+    def of(rerun: int) -> Callable[[int], list[bool]]:
+        return lambda index: [i < int(hits[rerun][index]) for i in range(200)]
+
+    a, b = run(tmp_path, "a", of(0), range(100)), run(tmp_path, "b", of(1), range(100))
+    assert compare(a, b)["scores"]["detection"]["icc"] == pytest.approx(0.8, abs=0.1)
+    assert compare(a, a)["scores"]["detection"]["icc"] == pytest.approx(1)
+
+
 def test_failures_are_wrong_and_other_windows_are_not_paired(tmp_path: Path) -> None:
     failing = [*answers([True] * 9), Failure("cut", "random")]
     a = run(tmp_path, "a", lambda _: [True] * 10)

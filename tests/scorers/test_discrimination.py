@@ -23,8 +23,8 @@ from autointerp.llm.templates import Templates
 from autointerp.patterns import matches, parse
 from autointerp.scorers.discrimination import DiscriminationScorer
 
-_TEXT = re.compile(r'^\d+\. (\{"before": .*\})$', re.MULTILINE)
-_OPTION = re.compile(r"^\d+\. ([^{].*)$", re.MULTILINE)
+_TEXT = re.compile(r'^\d+\. (\[".*"\])$', re.MULTILINE)
+_OPTION = re.compile(r"^\d+\. ([^\[].*)$", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +49,8 @@ def reading(request: Request) -> Any:
     asked = request.messages[-1].content
     patterns = [parse(text) for text in _OPTION.findall(asked)]
     choices = []
-    for text in map(json.loads, _TEXT.findall(asked)):
-        left, words = text["before"].split(), text["text"].split()
+    for before, text in map(json.loads, _TEXT.findall(asked)):
+        left, words = before.split(), text.split()
         hits = [any(matches(p, words, left)) for p in patterns]
         choices.append((hits.index(True) if any(hits) else 0) + 1)
     return {"choices": choices}

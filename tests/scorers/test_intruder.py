@@ -23,7 +23,7 @@ from autointerp.llm.templates import Templates
 from autointerp.registry import scorers
 from autointerp.scorers.intruder import IntruderOptions, IntruderScorer
 
-_TEXT = re.compile(r'^\d+\. (\{"before": .*\})$', re.MULTILINE)
+_TEXT = re.compile(r'^\d+\. (\[".*"\])$', re.MULTILINE)
 _MARKED = re.compile(r"«([^»]*)»")
 
 
@@ -35,7 +35,7 @@ def world(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Planted
 def marked_words(request: Request) -> list[list[str]]:
     """The marked words of each text of a question."""
     lines = _TEXT.findall(request.messages[-1].content)
-    return [" ".join(_MARKED.findall(json.loads(line)["text"])).split() for line in lines]
+    return [" ".join(_MARKED.findall(json.loads(line)[1])).split() for line in lines]
 
 
 def knowing(latent: PlantedLatent) -> Callable[[Request], Any]:
@@ -100,7 +100,7 @@ def test_four_windows_are_of_one_decile_and_none_comes_twice(world: PlantedStore
     tenths = (ranks * 10 // len(ranks)).tolist()
     texts_of = [quoted(" ".join(example.tokens)) for example in block.examples()]
     own = dict(zip(texts_of, tenths, strict=True))
-    seen = [re.sub("[«»]", "", t.partition('"text": ')[2][:-1]) for t in texts]
+    seen = [quoted(re.sub("[«»]", "", json.loads(t)[1])) for t in texts]
     assert len(set(texts)) == len(texts)
     for i, outcome in enumerate(found.outcomes):
         deciles = [own[s] for s in seen[5 * i : 5 * i + 5] if s in own]

@@ -33,6 +33,7 @@ from autointerp.explainers.agent.roles import (
 )
 from autointerp.explainers.agent.showing import MOST_TOKENS, marked, missed, values
 from autointerp.latents import Cost, LatentId
+from autointerp.llm.accounts import metered
 from autointerp.llm.opening import LLMs
 from autointerp.llm.structured import response_format
 from autointerp.llm.templates import Templates
@@ -98,12 +99,12 @@ def _ask(
 
     async def asked(llms: LLMs) -> tuple[T | RoleFailure, list[Body], Cost]:
         roles = LLMRoles(llms.clients["judge"], Templates(), TABLE.latent)
-        try:
-            found: T | RoleFailure = await work(roles)
-        except RoleFailure as failure:
-            found = failure
-        spent = llms.ledger.latents[str(TABLE.latent)].spent
-        assert replace(roles.cost, seconds=0.0) == spent
+        with metered() as account:
+            try:
+                found: T | RoleFailure = await work(roles)
+            except RoleFailure as failure:
+                found = failure
+        assert replace(roles.cost, seconds=0.0) == account.spent
         return found, bodies, roles.cost
 
     with LLMServer(answer=answer) as server:

@@ -41,6 +41,7 @@ from autointerp.sections import (
     Section,
     SubjectSection,
 )
+from autointerp.turns import check_turns
 
 _PLACES = ("explainer", "effects", "scorers")  # of sections that name a kind
 
@@ -133,6 +134,12 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _waves_are_accepted(self) -> Self:
+        if any(llm.waves for llm in self.llms.values()):
+            check_turns(self._all_options(), self.llms)
+        return self
+
+    @model_validator(mode="after")
     def _judges_read_what_is_written(self) -> Self:
         for i, section in enumerate(self.scorers):
             reads = scorers.get(section["kind"]).implementation.reads
@@ -154,6 +161,15 @@ class RunConfig(Section):
         """The language models that a stage asks."""
         asking = [options for options in self._options_of(stage) if options.asks]
         return sorted({getattr(options, "llm", "") for options in asking})
+
+    def in_waves(self, stage: Literal["explain", "score"]) -> bool:
+        """Whether a stage asks a language model whose requests go out in waves."""
+        return any(self.llms[name].waves for name in self.llm_names(stage))
+
+    def in_flight(self, stage: Literal["explain", "score"]) -> int:
+        """How many latents are begun at a time: in waves, up to as many as requests may wait."""
+        waves = [waves for name in self.llm_names(stage) if (waves := self.llms[name].waves)]
+        return max([self.engine.concurrency, *(one.in_flight for one in waves)])
 
     @property
     def writes_outputs(self) -> bool:

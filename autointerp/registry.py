@@ -12,7 +12,7 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -20,6 +20,14 @@ from autointerp.complaints import hint, known_list
 from autointerp.latents import AutointerpError
 
 ASKING = frozenset({"client", "roles_factory"})  # needs that a language model answers
+
+
+class Turns(NamedTuple):
+    """Questions about one latent that are asked one after another, repairs not counted: so many
+    of them ``own``, to the language model that the options name, and so many of the judge."""
+
+    own: int
+    judge: int
 
 
 class Options(BaseModel):
@@ -41,6 +49,17 @@ class Options(BaseModel):
     def asks(self) -> bool:
         """Whether a language model answers what is asked with these options."""
         return bool(self.needs() & ASKING)
+
+    @property
+    def turns(self) -> Turns:
+        """How many questions follow one another at most. Where they go out in waves, each takes
+        one. Those that do not wait for one another's answers must be asked together."""
+        return Turns(int(self.asks), int("judge" in self.needs()))
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds after which a latent is given up, waiting included; None if it never is."""
+        return None
 
     @property
     def patterns_alone(self) -> bool:

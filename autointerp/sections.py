@@ -81,11 +81,15 @@ class SubjectSection(Section):
 
 
 class CorpusSection(Section):
-    """Where the text comes from: a file, a folder, a hub data set, or ``stdlib``."""
+    """Where the text comes from: a file, a folder, a hub data set, or ``stdlib``.
+
+    ``license`` is told to those to whom a run is published.
+    """
 
     source: str = Field(default="stdlib", min_length=1)
     column: str = "text"
     tokens: int = Field(default=1_000_000, ge=1)
+    license: str | None = Field(default=None, min_length=1)
 
 
 class SplitsSection(Section):
@@ -194,11 +198,34 @@ class ServeSection(Section):
         return self
 
 
+class BatchSection(Section):
+    """How requests go out as files of a Batch API, many at a time: in waves.
+
+    A wave leaves once nothing has joined it for ``idle_seconds``, or when it is as large as a file
+    may be: so many ``requests`` or ``megabytes``, or as many prompt tokens as the account may have
+    queued at a time (``enqueued_tokens``, estimated). ``in_flight`` requests wait at most, in one
+    wave or several, and as many latents as that allows. Open batches are looked at every
+    ``poll_seconds``. ``allow_waves`` accepts explainers and scorers that ask up to so many
+    questions one after another about a latent, each in a wave of its own, which may take a day.
+    With ``command``, such as ``[vllm, run-batch]``, the files go to that program on this machine.
+    """
+
+    in_flight: int = Field(default=20_000, ge=1)
+    requests: int = Field(default=50_000, ge=1)
+    megabytes: float = Field(default=200, gt=0)
+    enqueued_tokens: int | None = Field(default=None, ge=1)
+    poll_seconds: float = Field(default=60, gt=0)
+    idle_seconds: float = Field(default=10, gt=0)
+    allow_waves: int = Field(default=1, ge=1)
+    command: list[str] = Field(default_factory=list)
+
+
 class LLMSection(Section):
     """One language model that a run talks to, through any OpenAI-compatible endpoint.
 
     ``base_url`` is OpenAI's own unless given; it stands for a server that already runs. Without
-    it, ``backend: vllm`` starts one as ``serve`` says.
+    it, ``backend: vllm`` starts one as ``serve`` says. ``backend: openai-batch`` asks in waves, as
+    ``batch`` says.
     ``temperature`` and ``max_tokens`` replace what the prompts ask for. ``extra_body`` is merged
     into every request; a null there leaves a field out (``{temperature: null}`` for models that
     take none). ``structured`` says how replies are held to a schema: by the server, by the prompt,
@@ -206,7 +233,7 @@ class LLMSection(Section):
     stands nowhere else.
     """
 
-    backend: Literal["openai", "vllm"] = "openai"
+    backend: Literal["openai", "openai-batch", "vllm"] = "openai"
     model: str = Field(min_length=1)
     base_url: str | None = None
     api_key_env: str = Field(default="OPENAI_API_KEY", min_length=1)
@@ -219,6 +246,20 @@ class LLMSection(Section):
     prices: PriceSection | None = None
     extra_body: dict[str, Any] = Field(default_factory=dict)
     serve: ServeSection | None = None
+    batch: BatchSection | None = None
+
+    @property
+    def waves(self) -> BatchSection | None:
+        """How it asks in waves; None if it does not."""
+        return (self.batch or BatchSection()) if self.backend == "openai-batch" else None
+
+    @model_validator(mode="after")
+    def _one_batch_at_a_place(self) -> Self:
+        if self.batch is not None and self.backend != "openai-batch":
+            raise ValueError("batch is for backend: openai-batch")
+        if self.batch is not None and self.batch.command and self.base_url is not None:
+            raise ValueError("batch.command runs here; leave base_url out")
+        return self
 
     @model_validator(mode="after")
     def _serves_what_it_starts(self) -> Self:
@@ -247,10 +288,26 @@ class BudgetSection(Section):
 
 
 class EngineSection(Section):
-    """What spreads the tasks, and how many latents are in flight at once."""
+    """What spreads the tasks, and how many latents are in flight at once.
 
-    kind: Literal["local"] = "local"
+    Interrupted, a run gives the requests under way ``drain_seconds`` to be answered.
+    With ``kind: ray``, models run in ``workers`` processes (one a GPU, unless said) with ``gpus``
+    each (one where there are any): of the Ray cluster at ``address``, or of this machine.
+    """
+
+    kind: Literal["local", "ray"] = "local"
     concurrency: int = Field(default=64, ge=1)
+    drain_seconds: float = Field(default=20.0, ge=0)
+    workers: int | None = Field(default=None, ge=1)
+    gpus: float | None = Field(default=None, ge=0)
+    address: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _options_of_ray(self) -> Self:
+        given = {"workers", "gpus", "address"} & {name for name, value in self if value is not None}
+        if given and self.kind != "ray":
+            raise ValueError(f"{', '.join(sorted(given))}: only for kind: ray")
+        return self
 
 
 class CascadeSection(Section):

@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 
 from ..judges import Judge, Marks
 from ..latents import HARD_SOURCES, Explanation, Item, Label, LatentId, Metric, Score, Source
+from ..registry import Turns
 from ..statistics import ConfidenceSequence, Interval, derived_generator
 from .delphi_protocol import ProtocolOptions
 from .labels import Answer, ask, label_score
@@ -42,6 +43,10 @@ class BlockOptions(ProtocolOptions):
         if self.sequential and self.protocol != "standard":
             raise ValueError("sequential is for protocol: standard")
         return self
+
+    @property
+    def turns(self) -> Turns:
+        return Turns(0, 2 * PER_GROUP - 1 if self.sequential else 1)
 
     def enough(self, interval: Interval) -> bool:
         """Whether the limits say what is to be known."""

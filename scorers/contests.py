@@ -107,7 +107,8 @@ async def by_reading(
         for c in contests
     ]
     values: list[float | NoVerdict] = [0.5] * len(contests)
-    for wanted in dict.fromkeys(c.text for c in contests):
+
+    async def read(wanted: str) -> None:
         at = [i for i, c in enumerate(contests) if c.text == wanted]
         at = [i for i in at if pairs[i].first != pairs[i].second]
         rng = derived_generator(seed, latent, "intervention", "order", wanted)
@@ -115,6 +116,8 @@ async def by_reading(
         found = await _both_orders(judge, wanted, [pairs[i] for i in at], turned, latent)
         for i, value in zip(at, found, strict=True):
             values[i] = value
+
+    await asyncio.gather(*map(read, dict.fromkeys(c.text for c in contests)))
     return Answers(values, await moved(effects, strengths, prompts))
 
 

@@ -24,7 +24,7 @@ from autointerp.llm.accounts import metered
 from autointerp.llm.client import LLMClient, LLMFailure
 from autointerp.llm.templates import Templates, ask
 from autointerp.patterns import SEPARATOR
-from autointerp.registry import Options, explainers
+from autointerp.registry import Options, Turns, explainers
 
 FEWEST = 10  # distinct active windows
 CONTRASTS = 10
@@ -54,6 +54,10 @@ class SinglePassOptions(Options):
 
     def needs(self) -> frozenset[str]:
         return frozenset({"client", "templates", *(("judge",) if self.revise else ())})
+
+    @property
+    def turns(self) -> Turns:
+        return Turns(2, 1) if self.revise else Turns(1, 0)
 
 
 def text_of(most: int) -> AfterValidator:
@@ -136,9 +140,11 @@ class SinglePassExplainer:
         if found < FEWEST:
             few = f"{found} distinct active windows; {FEWEST} are needed"
             return Explanation(latent, "", self.name, status="too_few_examples", reason=few)
+        explained = self._explained(evidence)
+        del evidence, selection  # an answer may be long in coming, and windows take much memory
         with metered() as account:
             try:
-                meanings, details = await self._explained(evidence)
+                meanings, details = await explained
             except LLMFailure as failure:
                 return Explanation(
                     latent, "", self.name,
@@ -159,11 +165,15 @@ class SinglePassExplainer:
         held = HELD_BACK if options.revise else 0
         chosen = choose(evidence, options.exemplars, options.count, contrasts, held, self.seed)
         writer = Writer.fitting(evidence, chosen)
-        values = self._values(evidence, chosen, writer)
-        first, key = await self._ask("single_pass", values, evidence.latent)
+        latent, values = evidence.latent, self._values(evidence, chosen, writer)
+        asked = self._ask("single_pass", values, latent)
+        del evidence
         if not options.revise:
+            del chosen, writer, values
+            first, key = await asked
             return first, {"request": key}
-        return await self._revised(evidence.latent, chosen, writer, values, first, key)
+        first, key = await asked
+        return await self._revised(latent, chosen, writer, values, first, key)
 
     def _values(self, evidence: Evidence, chosen: Chosen, writer: Writer) -> dict[str, Any]:
         options = self.options
@@ -210,7 +220,7 @@ class SinglePassExplainer:
     async def _ask(
         self, name: str, values: Mapping[str, Any], latent: LatentId
     ) -> tuple[Meanings, str]:
-        meanings, reply = await ask(
+        asked = ask(
             self._client,
             self._templates,
             f"explainer/{name}",
@@ -220,4 +230,6 @@ class SinglePassExplainer:
             purpose=f"explainer.{name}",
             latent=str(latent),
         )
+        del values
+        meanings, reply = await asked
         return meanings, reply.key

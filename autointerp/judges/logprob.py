@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Sequence
 
@@ -75,7 +76,8 @@ class LogprobJudge:
     ) -> list[Pick | NoVerdict]:
         """For each window the explanation after which yes gains most."""
         texts = shown(examples)
-        gains = [await self._gains(e, texts, latent, marks=False) for e in explanations]
+        asked = [self._gains(e, texts, latent, marks=False) for e in explanations]
+        gains = await asyncio.gather(*asked)
         return [_pick(of_one) for of_one in zip(*gains, strict=True)]
 
     async def likelihoods(

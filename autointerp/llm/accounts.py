@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from autointerp.latents import Cost
 from autointerp.llm.client import Usage
+from autointerp.llm.gate import Gate
+from autointerp.llm.queueing import Afloat
 
 
 def plus(cost: Cost, usage: Usage, requests: int = 1) -> Cost:
@@ -67,18 +69,20 @@ class Ledger:
 
     ``faults`` counts what went wrong on the way by kind, retried and gone; ``repaired`` the
     replies that a second round mended, ``unusable`` those that it did not. ``unpriced`` answers
-    came from a model with no known price: their dollars are missing from the sums.
+    came from a model with no known price: their dollars are missing from the sums. ``before`` is
+    what earlier starts of the run have spent, possibly billed requests included; ``gate`` is what
+    requests leave by, ``afloat`` the batches that they went out in.
     """
 
     total: Account = field(default_factory=Account)
-    latents: dict[str, Account] = field(default_factory=dict)
     faults: Counter[str] = field(default_factory=Counter)
     repaired: int = 0
     unusable: int = 0
     unpriced: int = 0
+    before: Usage = field(default_factory=Usage)
+    gate: Gate = field(default_factory=Gate)
+    afloat: Afloat = field(default_factory=Afloat)
 
-    def add(self, latent: str | None, usage: Usage, journaled: bool) -> None:
+    def add(self, usage: Usage, journaled: bool) -> None:
         for account in (self.total, *_METERS.get()):
             account.add(usage, journaled)
-        if latent is not None:
-            self.latents.setdefault(latent, Account()).add(usage, journaled)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -23,7 +23,8 @@ class LLMFailure(Exception):
 
 
 class BudgetExhausted(Exception):
-    """A budget is spent: nothing more is asked, and the run stops so that it can be resumed."""
+    """A budget is spent, or nobody is there to answer: nothing more is asked, and the run stops so
+    that it can be resumed."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Request:
     completions, and the reply has the log probability of each of its tokens.
     """
 
-    messages: tuple[Message, ...]
+    messages: Sequence[Message]
     schema: Mapping[str, Any] | None = None
     temperature: float = 0.0
     max_tokens: int = 1024
@@ -120,7 +121,8 @@ class LLMClient(Protocol):
 
         Raises:
             LLMFailure: if there is no usable answer; the others go on.
-            BudgetExhausted: if a budget is spent; the run stops, to be resumed.
+            BudgetExhausted: if a budget is spent, or no connection can be made; the run stops, to
+                be resumed.
             AutointerpError: if the endpoint refuses every request (its key, its model).
         """
         ...

@@ -51,6 +51,9 @@ def default_path() -> Path:
     return Path(cache) / "autointerp" / "journal.sqlite"
 
 
+_OF_RUN = "(run = ? OR (run >= ? AND run < ?))"
+
+
 class Journal:
     """Replies by key, shared by all clients of a run; use it as ``async with``.
 
@@ -129,6 +132,10 @@ class Journal:
         """Strike an intent out: the server said that it did not answer, so nothing was billed."""
         await self._commit("forgiven", (intent,))
 
+    def call_off(self, intent: int) -> None:
+        """Strike an intent out that was never sent; the commit is not waited for."""
+        self._entries.put(Entry("forgiven", (intent,), self._loop.create_future()))
+
     async def record(self, key: str, intent: int | None, model: str, answer: Answer) -> Answer:
         """Keep ``answer``; what counts is the answer that stands under ``key`` afterwards.
 
@@ -142,24 +149,30 @@ class Journal:
         return self.find(key) or answer
 
     def spent(self) -> Cost:
-        """What this run has paid for, however often it was started."""
+        """What this run, and its shards in folders below its own, have paid for, however often they
+        were started."""
         row = self._reader.execute(
             "SELECT count(*), total(prompt_tokens), total(cached_tokens),"
             " total(completion_tokens), total(dollars)"
-            " FROM replies WHERE run = ? AND intent IS NOT NULL",
-            (self.run,),
+            f" FROM replies WHERE {_OF_RUN} AND intent IS NOT NULL",
+            self._folder,
         ).fetchone()
         requests, prompt, cached, completion = (int(count) for count in row[:4])
         return Cost(requests, prompt, cached, completion, row[4])
 
     def possibly_billed(self) -> Cost:
-        """This run's requests that were sent and have no answer (yet), at their estimates."""
+        """Requests of the same that were sent and have no answer (yet), at their estimates."""
         row = self._reader.execute(
             "SELECT count(*), total(prompt_tokens), total(completion_tokens), total(dollars)"
-            " FROM intents WHERE run = ?",
-            (self.run,),
+            f" FROM intents WHERE {_OF_RUN}",
+            self._folder,
         ).fetchone()
         return Cost(int(row[0]), int(row[1]), 0, int(row[2]), row[3])
+
+    @property
+    def _folder(self) -> tuple[str, str, str]:
+        """The run, and the first and last of what is below it: ``0`` comes after ``/``."""
+        return self.run, f"{self.run}/", f"{self.run}0"
 
     async def _commit(self, kind: Kind, row: tuple[Any, ...]) -> bool:
         done: asyncio.Future[bool] = self._loop.create_future()
@@ -188,7 +201,10 @@ class Journal:
         except sqlite3.Error as problem:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            error = AutointerpError(f"cannot write the journal {self.path}: {problem}")
+            error = AutointerpError(
+                f"cannot write the journal {self.path}: {problem}; free some space, or set journal"
+                " elsewhere, and run again to continue"
+            )
         self._loop.call_soon_threadsafe(_report, batch, kept, error)
 
 

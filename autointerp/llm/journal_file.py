@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import sqlite3
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,8 @@ from autointerp.llm.client import TokenLogprob, Usage
 from autointerp.llm.transport import Answer
 
 VERSION = 1
+LONG = 512  # characters from which an answer is compressed
+COMPRESSED = "z"  # begins what is; JSON begins with a brace
 BUSY_SECONDS = 60.0  # how long to wait for another process's commit
 
 _SCHEMA = """
@@ -100,14 +104,20 @@ def open_file(path: Path) -> sqlite3.Connection:
 
 
 def pack(answer: Answer) -> str:
-    """An answer but for its usage, as ASCII: SQLite cannot hold every string that JSON can."""
+    """An answer but for its usage, as ASCII: SQLite cannot hold every string that JSON can. Long
+    ones, most of all those with log probabilities, are compressed."""
     tokens = answer.logprobs
     logprobs = None if tokens is None else [[t.token, t.logprob, t.top] for t in tokens]
-    return json.dumps({"text": answer.text, "finish": answer.finish, "logprobs": logprobs})
+    text = json.dumps({"text": answer.text, "finish": answer.finish, "logprobs": logprobs})
+    if len(text) < LONG:
+        return text
+    return COMPRESSED + base64.b64encode(zlib.compress(text.encode(), 1)).decode()
 
 
 def unpack(body: str, usage: Usage) -> Answer:
     """The answer that was packed."""
+    if body.startswith(COMPRESSED):
+        body = zlib.decompress(base64.b64decode(body.removeprefix(COMPRESSED))).decode()
     kept = json.loads(body)
     logprobs = kept["logprobs"]
     if logprobs is not None:

@@ -1,26 +1,28 @@
 """The layers that every request goes through, outermost first.
 
-Structured reply (one repair round) → journal → budget → requests in flight → for every attempt:
-requests a minute, an intent in the journal, the transport. Tickets of the requests-a-minute layer
-are taken last, because one taken before waiting for a slot would be used late, beside fresh ones.
+Structured reply (one repair round) → journal → budget → for every attempt: an intent in the
+journal, requests in flight, requests a minute, the transport. Tickets of the requests-a-minute
+layer are taken last, because one taken before waiting for a slot would be used late, beside fresh
+ones. Intents are written while others are in flight, a few ahead of the slots; and who waits for
+the journal to keep an answer, or before another attempt, is not in flight.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from autointerp.latents import AutointerpError
-from autointerp.llm.accounts import Ledger
+from autointerp.llm.anew import of_round
+from autointerp.llm.asking import Asked, Bill, SchemaRefused, Shared, consequence
 from autointerp.llm.bodies import Bodies
 from autointerp.llm.client import BudgetExhausted, LLMFailure, Reply, Request, Usage
-from autointerp.llm.journal import Journal, key_of
-from autointerp.llm.limits import Backoff, Budget, Slots, Tickets
+from autointerp.llm.journal import Answered, key_of
+from autointerp.llm.keys import address
+from autointerp.llm.limits import Slots, Tickets
 from autointerp.llm.structured import ContentFault, read_reply
-from autointerp.llm.templates import Templates
 from autointerp.llm.transport import Answer, Fault, Path, Refusal, Transport
 from autointerp.sections import LLMSection
 
@@ -28,67 +30,22 @@ _PLAIN = "plain"  # the answer that marks an endpoint without structured outputs
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Shared:
-    """What all clients of a run have in common."""
+class _Attempt(NamedTuple):
+    """What came of sending once, and its intent in the journal."""
 
-    journal: Journal
-    budget: Budget
-    ledger: Ledger
-    backoff: Backoff
-    templates: Templates
+    intent: int
+    came: Answer | Fault | Refusal
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """An answer, the request that it answers, and its key."""
+class Layers(ABC):
+    """Answers requests to one model; those who inherit say how a request is sent."""
 
-    request: Request
-    answer: Answer
-    journaled: bool
-    key: str
-
-
-@dataclass
-class _Bill:
-    """What one request has cost so far; an open attempt counts as its estimate."""
-
-    estimate: Usage
-    settled: Usage = field(default_factory=Usage)
-    open: bool = False
-
-    @property
-    def spent(self) -> Usage:
-        return self.settled + self.estimate if self.open else self.settled
-
-    def close(self, usage: Usage) -> None:
-        self.settled += usage
-        self.open = False
-
-
-class _SchemaRefused(LLMFailure):
-    """The endpoint knows no structured outputs."""
-
-
-class LayeredClient:
-    """Answers requests to one model through all layers. Opened by ``open_llms``."""
-
-    def __init__(
-        self,
-        section: LLMSection,
-        transport: Transport,
-        shared: Shared,
-        tickets: Tickets,
-        slots: Slots,
-    ) -> None:
+    def __init__(self, section: LLMSection, shared: Shared, slots: Slots) -> None:
         self._section = section
-        self._transport = transport
         self._shared = shared
-        self._tickets = tickets
         self._slots = slots
         self._bodies = Bodies(section, shared.templates)
-        # A server that the run starts itself gets a new port each time: its address is not in.
-        self._where = f"{section.backend} {section.base_url or 'default'}"
+        self._where = address(section)
         self._plain_key = key_of(self._where, f"structured {section.model}".encode(), 0)
         self._plain = section.structured == "prompt" or (
             section.structured == "auto" and shared.journal.find(self._plain_key) is not None
@@ -100,6 +57,7 @@ class LayeredClient:
 
     async def complete(self, request: Request) -> Reply:
         """Answer ``request``; see ``LLMClient.complete``."""
+        request = of_round(request)
         first = await self._ask_as_known(request)
         try:
             return _reply(first, read_reply(request, first.answer.text), [first])
@@ -118,14 +76,14 @@ class LayeredClient:
             return _reply(second, data, [first, second])
         raise LLMFailure(" ".join(reason.split()), _usage([first, second]), 2)
 
-    async def _ask_as_known(self, request: Request) -> _Asked:
+    async def _ask_as_known(self, request: Request) -> Asked:
         """Ask with the schema as the endpoint wants it, learning that from its refusal."""
         if request.schema is None:
             return await self._ask(request)
         if not self._plain:
             try:
                 return await self._ask(request)
-            except _SchemaRefused as refused:
+            except SchemaRefused as refused:
                 if self._section.structured == "schema":
                     raise
                 reason = refused.reason
@@ -139,67 +97,121 @@ class LayeredClient:
             marker = Answer(_PLAIN, Usage())
             await self._shared.journal.record(self._plain_key, None, self.model, marker)
 
-    async def _ask(self, request: Request) -> _Asked:
+    @abstractmethod
+    async def _ask(self, request: Request) -> Asked:
         """One request through journal, budget, limits and retries."""
+
+    def _accounted(self, request: Request, key: str, answered: Answered) -> Asked:
+        """The answer, once it is in the accounts."""
+        ledger, answer = self._shared.ledger, answered.answer
+        ledger.add(answer.usage, answered.journaled)
+        if self._bodies.prices is None and not answered.journaled:
+            ledger.unpriced += 1
+        return Asked(request, answer, answered.journaled, key)
+
+
+class LayeredClient(Layers):
+    """Sends every request by itself. Opened by ``open_llms``."""
+
+    def __init__(
+        self,
+        section: LLMSection,
+        transport: Transport,
+        shared: Shared,
+        tickets: Tickets,
+        slots: Slots,
+    ) -> None:
+        super().__init__(section, shared, slots)
+        self._transport = transport
+        self._tickets = tickets
+
+    async def _ask(self, request: Request) -> Asked:
         body = self._bodies.body(request, constrained=not self._plain)
         key = key_of(self._where, body, request.repeat)
         answered = await self._shared.journal.answer(key, lambda: self._spend(key, body, request))
-        ledger, answer = self._shared.ledger, answered.answer
-        ledger.add(request.latent, answer.usage, answered.journaled)
-        if self._bodies.prices is None and not answered.journaled:
-            ledger.unpriced += 1
-        return _Asked(request, answer, answered.journaled, key)
+        return self._accounted(request, key, answered)
 
     async def _spend(self, key: str, body: bytes, request: Request) -> Answer:
-        bill = _Bill(self._bodies.estimate(body, request))
+        bill = Bill(self._bodies.estimate(body, request))
+        path: Path = "/completions" if request.echo else "/chat/completions"
         budget = self._shared.budget
         await budget.reserve(bill.estimate)
         try:
-            async with self._slots:
-                path: Path = "/completions" if request.echo else "/chat/completions"
-                return await self._attempts(key, body, path, bill)
+            return await self._attempts(key, body, path, bill)
         finally:
             budget.settle(bill.estimate, bill.spent)
 
-    async def _attempts(self, key: str, body: bytes, path: Path, bill: _Bill) -> Answer:
+    async def _attempts(self, key: str, body: bytes, path: Path, bill: Bill) -> Answer:
         """Send until there is an answer, a refusal, or no attempt left."""
-        backoff, journal = self._shared.backoff, self._shared.journal
-        wait, last = 0.0, ""
+        backoff, wait, last, reached = self._shared.backoff, 0.0, "", False
         for number in range(backoff.attempts):
             if number:
                 await asyncio.sleep(wait)
-            await self._tickets.take()
-            intent = await journal.intend(key, bill.estimate)
-            bill.open = True
-            epoch = self._slots.epoch
-            try:
-                answer = self._bodies.priced(await self._transport.send(body, path))
-            except Fault as fault:
-                await self._note(fault, intent, epoch, bill)
-                wait, last = backoff.wait(key, number, fault.retry_after), fault.reason
-                continue
-            except Refusal as refusal:
-                await journal.forgive(intent)
+            intent, came = await self._attempt(key, body, path, bill)
+            if isinstance(came, Answer):
+                bill.close(came.usage)
+                with self._shared.ledger.gate.keeping():
+                    return await self._shared.journal.record(key, intent, self.model, came)
+            if isinstance(came, Refusal):
+                await self._shared.journal.forgive(intent)
                 bill.close(Usage())
-                raise _final(refusal) from None
-            self._slots.grow()
-            bill.close(answer.usage)
-            return await journal.record(key, intent, self.model, answer)
+                raise consequence(came)
+            await self._note(came, intent, bill)
+            wait, last = backoff.wait(key, number, came.retry_after), came.reason
+            reached |= came.billed or came.kind != "connection"
+        if not reached:  # no latent's fault, and every other would fare alike
+            at = self._section.base_url or self._where
+            raise BudgetExhausted(
+                f"nobody answers for {self.model} at {at} ({last}); see to that server and run"
+                " again to go on"
+            )
         raise LLMFailure(f"{self.model}: no answer in {backoff.attempts} attempts; at last: {last}")
 
-    async def _note(self, fault: Fault, intent: int, epoch: int, bill: _Bill) -> None:
-        """Count a fault and draw its consequences for money and concurrency."""
+    async def _attempt(self, key: str, body: bytes, path: Path, bill: Bill) -> _Attempt:
+        """Send once, when there is room. What is written down before and after leaves it to
+        others."""
+        sent = False
+        async with self._slots.ahead:
+            intent = await self._shared.journal.intend(key, bill.estimate)
+            bill.open = True
+            try:
+                async with self._slots:
+                    await self._tickets.take()
+                    async with self._shared.ledger.gate:
+                        sent = True
+                        return _Attempt(intent, await self._send(body, path))
+            finally:
+                if not sent:
+                    bill.open = False
+                    self._shared.journal.call_off(intent)
+
+    async def _send(self, body: bytes, path: Path) -> Answer | Fault | Refusal:
+        """What comes back, and what it says of how many the server takes."""
+        epoch = self._slots.epoch
+        try:
+            answer = self._bodies.priced(await self._transport.send(body, path))
+        except Fault as fault:
+            if fault.kind == "busy":
+                self._slots.refused()
+            elif fault.kind == "timeout":
+                self._slots.shrink(epoch)
+            return fault
+        except Refusal as refusal:
+            return refusal
+        self._slots.grow()
+        return answer
+
+    async def _note(self, fault: Fault, intent: int, bill: Bill) -> None:
+        """Count a fault and draw its consequences for money."""
         self._shared.ledger.faults[fault.kind] += 1
         if fault.billed:
             bill.close(bill.estimate)
         else:
             bill.close(Usage())
             await self._shared.journal.forgive(intent)
-        if fault.slow:
-            self._slots.shrink(epoch)
 
 
-def _reply(last: _Asked, data: Any, rounds: list[_Asked]) -> Reply:
+def _reply(last: Asked, data: Any, rounds: list[Asked]) -> Reply:
     return Reply(
         text=last.answer.text,
         data=data,
@@ -211,16 +223,5 @@ def _reply(last: _Asked, data: Any, rounds: list[_Asked]) -> Reply:
     )
 
 
-def _usage(rounds: Iterable[_Asked]) -> Usage:
+def _usage(rounds: Iterable[Asked]) -> Usage:
     return sum((asked.answer.usage for asked in rounds), Usage())
-
-
-def _final(refusal: Refusal) -> Exception:
-    """What a refusal means for the one who asked."""
-    if refusal.kind == "schema":
-        return _SchemaRefused(refusal.reason)
-    if refusal.kind == "account":
-        return BudgetExhausted(refusal.reason)
-    if refusal.kind == "setup":
-        return AutointerpError(refusal.reason)
-    return LLMFailure(refusal.reason)

@@ -49,14 +49,24 @@ class Budget:
             short = self._exhausted or self._shortage(estimate)
             if short is None:
                 self._reserved += estimate
+                self._wake_next()
                 return
             if self._exhausted or self._reserved == Usage():
                 self._exhausted = short
-                self._wake()
+                while self._waiters:
+                    self._wake_next()
                 raise BudgetExhausted(short)
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
+            await self._wait()
+
+    async def _wait(self) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
             await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self._wake_next()  # woken and cancelled in the same moment
+            raise
 
     def settle(self, estimate: Usage, spent: Usage) -> None:
         """Replace what was set aside by what was spent, or may have been."""
@@ -69,13 +79,15 @@ class Budget:
         if not self._reserved.prompt_tokens:
             self._reserved = Usage()  # nothing in flight: no rounding of dollars is left over
         self._spent += spent
-        self._wake()
+        self._wake_next()
 
-    def _wake(self) -> None:
+    def _wake_next(self) -> None:
+        """Have one look for room; who finds some wakes the next. Thousands may wait."""
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
                 waiter.set_result(None)
+                return
 
     def _shortage(self, estimate: Usage) -> str | None:
         limits, taken = self._limits, self._spent + self._reserved
@@ -133,15 +145,20 @@ class Tickets:
 
 
 class Slots:
-    """How many requests are in flight: halved when the server is busy, growing back by one a round.
+    """How many requests are in flight: as many as the server takes, up to ``most``.
 
-    Requests that were sent before the last halving do not halve again.
+    A server that refuses a request shows that those beside it are as many as it takes. One that
+    does not answer in time has too many: they are halved, once for all that were sent before the
+    last halving. With every round of answers there is room for one more.
+
+    ``ahead`` lets in a quarter more, who get ready meanwhile.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.limit = float(most)
         self.epoch = 0
+        self.ahead = asyncio.Semaphore(most + 1 + most // 4)
         self._busy = 0
         self._waiters: deque[asyncio.Future[None]] = deque()
 
@@ -160,6 +177,10 @@ class Slots:
 
     async def __aexit__(self, *_: object) -> None:
         self._give_back()
+
+    def refused(self) -> None:
+        """Make room for no more than are in flight beside a request that was refused."""
+        self.limit = max(1.0, min(self.limit, float(self._busy - 1)))
 
     def shrink(self, epoch: int) -> None:
         """Halve, for a request that was sent in ``epoch``."""

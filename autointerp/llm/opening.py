@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from autointerp.latents import AutointerpError
 from autointerp.llm.accounts import Ledger, usage_of
+from autointerp.llm.asking import Shared, consequence
 from autointerp.llm.client import LLMClient
 from autointerp.llm.journal import Journal
-from autointerp.llm.keys import read_api_key
-from autointerp.llm.layers import LayeredClient, Shared
+from autointerp.llm.keys import address, read_api_key
+from autointerp.llm.layers import LayeredClient
 from autointerp.llm.limits import Backoff, Budget, Slots, Tickets
 from autointerp.llm.pricing import prices_of
+from autointerp.llm.queueing import Afloat, Room
 from autointerp.llm.templates import Templates
-from autointerp.llm.transport import Server, Transport, Waiting
+from autointerp.llm.transport import Refusal, Server, Transport, Waiting
+from autointerp.llm.vllm_command import check_installed
 from autointerp.sections import BudgetSection, LLMSection
+
+if TYPE_CHECKING:
+    from autointerp.llm.waves import Waves
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,16 @@ class LLMs:
     clients: Mapping[str, LLMClient]
     ledger: Ledger
     journal: Journal
+    rooms: Sequence[Room] = ()
+
+    @property
+    def room(self) -> Callable[[], Awaitable[None]] | None:
+        """Awaited before a latent is begun, where latents wait for waves; else None."""
+        return self._enter if self.rooms else None
+
+    async def _enter(self) -> None:
+        for room in self.rooms:
+            await room.enter()
 
 
 def check_llms(sections: Mapping[str, LLMSection], budget: BudgetSection) -> None:
@@ -38,6 +55,8 @@ def check_llms(sections: Mapping[str, LLMSection], budget: BudgetSection) -> Non
     for name, section in sections.items():
         where = f"llms.{name}"
         read_api_key(section, where)
+        if section.waves is not None and section.waves.command:
+            check_installed(section.waves.command[0], where, "batch.command")
         if budget.dollars is not None and prices_of(section) is None:
             raise AutointerpError(
                 f"{where}: budget.dollars needs the prices of {section.model}; set {where}.prices"
@@ -54,13 +73,14 @@ async def open_llms(
     endpoints: Mapping[str, str | Server] | None = None,
     backoff: Backoff | None = None,
     prompts: Path | None = None,
+    ledger: Ledger | None = None,
 ) -> AsyncIterator[LLMs]:
     """Open a client for every section; ``async with open_llms(config.llms, …) as llms``.
 
     ``run`` names the run in the journal (its absolute path, say): its budget counts what earlier
     starts of it have spent.
     ``endpoints`` are the servers that the run has started, or their base URLs, by client.
-    ``prompts`` is the user's prompt folder.
+    ``prompts`` is the user's prompt folder. ``ledger`` takes the accounts, if there are some.
 
     Raises:
         AutointerpError: before anything is asked, if a key, an endpoint or a price is missing.
@@ -72,16 +92,47 @@ async def open_llms(
             raise AutointerpError(f"llms.{name}: no vLLM server was started; give one's base_url")
     async with AsyncExitStack() as stack:
         book = await stack.enter_async_context(Journal(journal, run))
+        accounts = ledger or Ledger()
+        # What earlier starts have sent is waited for first: it counts as spent.
+        waves = await _open_waves(sections, book, accounts.afloat, stack)
+        before = usage_of(book.spent()) + usage_of(book.possibly_billed())
+        if not accounts.total.spent.requests:  # an earlier stage's are in both
+            accounts.before = before
         shared = Shared(
             book,
-            Budget(limits, usage_of(book.spent()) + usage_of(book.possibly_billed())),
-            Ledger(),
+            Budget(limits, before),
+            accounts,
             backoff or Backoff(),
             Templates(prompts),
         )
-        opening = _Opening(shared, endpoints, stack)
+        opening = _Opening(shared, endpoints, stack, waves)
         clients = {name: opening.client(name, section) for name, section in sections.items()}
-        yield LLMs(clients, shared.ledger, book)
+        rooms = list({id(room): room for _, room in waves.values()}.values())
+        yield LLMs(clients, shared.ledger, book, rooms)
+
+
+async def _open_waves(
+    sections: Mapping[str, LLMSection], journal: Journal, afloat: Afloat, stack: AsyncExitStack
+) -> dict[str, tuple[Waves, Room]]:
+    """By client, the waves of those that ask in waves; equal sections share theirs."""
+    opened: dict[str, tuple[Waves, Room]] = {}
+    found: dict[str, tuple[Waves, Room]] = {}
+    for name, section in sections.items():
+        if section.waves is None:
+            continue
+        from autointerp.llm.wave_client import open_waves
+
+        one = f"{address(section)} {section.model} {section.api_key_env} {section.waves}"
+        if one not in opened:
+            waves = open_waves(section, f"llms.{name}", journal, afloat)
+            stack.push_async_callback(waves.close)
+            try:
+                await waves.recover()
+            except Refusal as refusal:
+                raise consequence(refusal) from None
+            opened[one] = waves, Room(section.waves.in_flight)
+        found[name] = opened[one]
+    return found
 
 
 @dataclass(frozen=True)
@@ -98,9 +149,14 @@ class _Opening:
     shared: Shared
     endpoints: Mapping[str, str | Server]
     stack: AsyncExitStack
+    waves: Mapping[str, tuple[Waves, Room]]
     opened: dict[tuple[object, ...], _Endpoint] = field(default_factory=dict)
 
     def client(self, name: str, section: LLMSection) -> LLMClient:
+        if name in self.waves:
+            from autointerp.llm.wave_client import WaveClient
+
+            return WaveClient(section, self.shared, *self.waves[name])
         server = self.endpoints.get(name, section.base_url)
         url = server if server is None or isinstance(server, str) else server.url
         limits = (section.requests_per_minute, section.concurrency, section.timeout)

@@ -21,12 +21,23 @@ def prices_of(section: LLMSection) -> PriceSection | None:
     """The configured prices, the table's, nothing for one's own server, or None if unknown."""
     if section.prices is not None:
         return section.prices
-    if section.backend == "vllm" or is_loopback(section.base_url):
+    if runs_here(section) or is_loopback(section.base_url):
         return FREE
     if not is_openai(section):
         return None
     table, undated = _table(), _DATED.sub("", section.model)
-    return table.get(section.model, table.get(undated))  # some snapshots have prices of their own
+    found = table.get(section.model, table.get(undated))  # some snapshots have their own
+    return _halved(found) if found is not None and section.waves else found
+
+
+def _halved(prices: PriceSection) -> PriceSection:
+    """OpenAI's prices for what comes in batch files."""
+    cached = prices.cached
+    return PriceSection(
+        prompt=prices.prompt / 2,
+        cached=None if cached is None else cached / 2,
+        completion=prices.completion / 2,
+    )
 
 
 def dollars(prices: PriceSection | None, usage: Usage) -> float:
@@ -45,8 +56,13 @@ def dollars(prices: PriceSection | None, usage: Usage) -> float:
 def is_openai(section: LLMSection) -> bool:
     """Whether the endpoint is OpenAI's own."""
     if section.base_url is None:
-        return section.backend == "openai"
+        return not runs_here(section)
     return urlsplit(section.base_url).hostname == "api.openai.com"
+
+
+def runs_here(section: LLMSection) -> bool:
+    """Whether the model is the user's own, so that nobody is paid for its answers."""
+    return section.backend == "vllm" or bool(section.waves and section.waves.command)
 
 
 def is_loopback(url: str | None) -> bool:

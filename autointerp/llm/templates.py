@@ -104,7 +104,9 @@ async def ask(
         LLMFailure, BudgetExhausted: as ``LLMClient.complete``.
     """
     messages = templates.render(name, **values)
+    del values  # the answer may be long in coming, and thousands wait at a time
     check = partial(reply.model_validate, context=context)
-    asked = Request(messages, schema=_schema(reply), check=check, **request)
-    answer = await client.complete(asked)
+    asked = client.complete(Request(messages, schema=_schema(reply), check=check, **request))
+    del messages
+    answer = await asked
     return check(answer.data), answer

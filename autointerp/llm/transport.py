@@ -24,8 +24,7 @@ class Answer:
 class Fault(Exception):
     """The transport failed in a way that may pass.
 
-    ``billed`` says that the server may have answered all the same; ``slow`` that it has too much
-    to do; ``retry_after`` is in seconds.
+    ``billed`` says that the server may have answered all the same; ``retry_after`` is in seconds.
     """
 
     def __init__(
@@ -35,7 +34,6 @@ class Fault(Exception):
         self.kind = kind
         self.reason = reason
         self.billed = billed
-        self.slow = kind in ("busy", "timeout")
         self.retry_after = retry_after
 
 

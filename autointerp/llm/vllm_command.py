@@ -20,13 +20,13 @@ PORTS = range(20_000, 32_000)
 # The engine, not the request, must be told that JSON has no white space of the model's choice: a
 # weak model writes nothing else until its tokens are spent. It takes that only with the name of a
 # backend: guidance refuses the fewest schemas, and leaves one way to write a word in tokens.
-FLAGS = (
+ENGINE_FLAGS = (
     "--enable-prefix-caching",
     "--enable-prompt-tokens-details",  # cached tokens in the usage
-    "--disable-uvicorn-access-log",  # a line for each of perhaps millions of requests
     "--structured-outputs-config",
     '{"backend": "guidance", "disable_any_whitespace": true}',
 )
+FLAGS = (*ENGINE_FLAGS, "--disable-uvicorn-access-log")  # a line for each of millions of requests
 TAIL_BYTES = 65536
 MOST_SHOWN = 300  # characters of a log's line
 
@@ -82,11 +82,15 @@ def check_program(section: LLMSection, where: str) -> None:
     Raises:
         AutointerpError: if there is no such program.
     """
-    program = serve_of(section).command[0]
+    check_installed(serve_of(section).command[0], where, "serve.command")
+
+
+def check_installed(program: str, where: str, option: str) -> None:
+    """Look for a program that an option names. Raises AutointerpError if there is none."""
     if shutil.which(program) is None:
         raise AutointerpError(
             f"{where}: no program {program!r}; install vLLM (pip install 'autointerp[vllm]'), name"
-            " the command of another environment as serve.command, or give the base_url of a server"
+            f" the command of another environment as {option}, or give the base_url of a server"
         )
 
 

@@ -9,13 +9,11 @@ import asyncio
 import logging
 import os
 import re
-import signal
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -23,7 +21,7 @@ from typing import NoReturn
 import aiohttp
 
 from autointerp.latents import AutointerpError
-from autointerp.llm import watchdog
+from autointerp.llm import guarded
 from autointerp.llm.transport import Refusal
 from autointerp.llm.vllm_command import (
     HOST,
@@ -37,9 +35,7 @@ from autointerp.llm.vllm_command import (
 )
 from autointerp.sections import LLMSection
 
-POLL_SECONDS = 0.2
 HEALTH_SECONDS = 5.0
-STOP_SECONDS = watchdog.GRACE_SECONDS + 1
 MOST_DEATHS = 4  # within DEATHS_SECONDS: then something is wrong that no restart mends
 DEATHS_SECONDS = 3600.0
 
@@ -174,29 +170,19 @@ class VLLMServer:
             self._was_up = True
             self._up.set()
             while process.poll() is None:
-                await asyncio.sleep(POLL_SECONDS)
-            raise AutointerpError(self._death(f"died {_status(process)}"))
+                await asyncio.sleep(guarded.POLL_SECONDS)
+            raise AutointerpError(self._death(f"died {guarded.status(process)}"))
         finally:
             self._up.clear()
-            await _end(process)
+            await guarded.end(process)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         """Start the command below a watchdog, in a session of its own (no Ctrl-C reaches it)."""
-        guard = [sys.executable, "-I", watchdog.__file__, str(os.getpid())]
         try:
-            self.log.parent.mkdir(parents=True, exist_ok=True)
-            with self.log.open("ab") as log:
-                self._log_start = log.tell()
-                return subprocess.Popen(
-                    [*guard, *self._command],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=self._environment,
-                    start_new_session=True,
-                )
+            process, self._log_start = guarded.spawn(self._command, self.log, self._environment)
         except OSError as error:
             raise AutointerpError(f"{self._where}: cannot start a vLLM server: {error}") from error
+        return process
 
     async def _come_up(self, process: subprocess.Popen[bytes]) -> None:
         """Wait until the server answers. Raises AutointerpError if it dies or takes too long."""
@@ -206,13 +192,14 @@ class VLLMServer:
             while not await self._answers(session):
                 seconds = time.monotonic() - began
                 if process.poll() is not None:
-                    raise AutointerpError(self._death(f"died as it started {_status(process)}"))
+                    early = f"died as it started {guarded.status(process)}"
+                    raise AutointerpError(self._death(early))
                 if seconds > 60 * self._minutes:
                     late = f"did not answer within {self._minutes:g} minutes (startup_minutes)"
                     raise AutointerpError(self._death(late))
                 lines = tail(self.log, self._log_start)
                 self._progress(Starting(self.name, seconds, lines[-1] if lines else ""))
-                await asyncio.sleep(POLL_SECONDS)
+                await asyncio.sleep(guarded.POLL_SECONDS)
 
     async def _answers(self, session: aiohttp.ClientSession) -> bool:
         try:
@@ -224,21 +211,3 @@ class VLLMServer:
     def _death(self, what: str) -> str:
         line = telling_line(tail(self.log, self._log_start))
         return f"{self._where}: the vLLM server {what}: {line} (log: {self.log})"
-
-
-def _status(process: subprocess.Popen[bytes]) -> str:
-    return f"(exit status {process.returncode})"  # 137 is SIGKILL, as when memory runs out
-
-
-async def _end(process: subprocess.Popen[bytes]) -> None:
-    """Stop a server through its watchdog, and kill what is left of it."""
-    process.terminate()
-    ended = time.monotonic() + STOP_SECONDS
-    try:
-        while process.poll() is None and time.monotonic() < ended:
-            await asyncio.sleep(POLL_SECONDS / 4)
-    finally:
-        # An engine's processes outlive a killed API process, or a killed watchdog.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()

@@ -10,19 +10,21 @@ from llm_asking import asking, question, run
 from llm_server import LLMServer
 
 from autointerp.latents import AutointerpError
+from autointerp.llm.accounts import metered
 from autointerp.llm.client import BudgetExhausted, Reply
 from autointerp.llm.opening import LLMs
 from autointerp.sections import BudgetSection, PriceSection
 
 
-def test_costs_are_kept_by_latent_and_run(tmp_path: Path) -> None:
+def test_costs_are_kept_by_whoever_meters_and_by_run(tmp_path: Path) -> None:
     async def work(llms: LLMs) -> tuple[int, int, int, int]:
-        client = llms.clients["judge"]
-        for latent, text in [("l/1", "a"), ("l/1", "b"), ("l/2", "c"), ("l/2", "a")]:
-            await client.complete(question(text, latent=latent))
-        by = llms.ledger.latents
-        total = llms.ledger.total.spent.requests
-        return by["l/1"].spent.requests, by["l/2"].spent.requests, total, llms.ledger.unpriced
+        client, asked = llms.clients["judge"], []
+        for latent, texts in [("l/1", "ab"), ("l/2", "ca")]:
+            with metered() as account:
+                for text in texts:
+                    await client.complete(question(text, latent=latent))
+            asked.append(account.spent.requests)
+        return *asked, llms.ledger.total.spent.requests, llms.ledger.unpriced
 
     with LLMServer() as server:
         assert run(server, tmp_path, work) == (2, 1, 3, 0)

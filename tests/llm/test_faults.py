@@ -146,7 +146,7 @@ def test_nobody_there_is_a_failure_and_not_billed(tmp_path: Path) -> None:
         section = LLMSection(model="test", base_url="http://127.0.0.1:9/v1")
         backoff, journal = Backoff(base=0, attempts=2), tmp_path / "j.sqlite"
         async with open_llms({"judge": section}, journal=journal, backoff=backoff) as llms:
-            with pytest.raises(LLMFailure, match="cannot connect"):
+            with pytest.raises(BudgetExhausted, match=r"nobody answers.*cannot connect.*run again"):
                 await llms.clients["judge"].complete(question(0))
             assert llms.journal.possibly_billed().requests == 0
 

@@ -12,6 +12,7 @@ import pytest
 from autointerp.latents import AutointerpError
 from autointerp.llm.client import TokenLogprob, Usage
 from autointerp.llm.journal import Journal, default_path
+from autointerp.llm.journal_file import pack, unpack
 from autointerp.llm.pricing import dollars, prices_of
 from autointerp.llm.transport import Answer
 from autointerp.sections import LLMSection, PriceSection
@@ -46,6 +47,18 @@ def test_an_answer_comes_back_whole(tmp_path: Path) -> None:
     with_journal(tmp_path / "j.sqlite", read)
 
 
+def test_long_answers_are_small_in_the_file_and_come_back_whole() -> None:
+    tops = tuple((str(digit), -0.1 * digit) for digit in range(5))
+    tokens = tuple(TokenLogprob(f"{n % 10}", -0.25, tops) for n in range(40))
+    long = Answer("labels \ud800 «é» " * 9, Usage(), tokens, "stop")
+    short = Answer("z", Usage())
+    for answer in (long, short):
+        assert pack(answer).isascii()
+        assert unpack(pack(answer), Usage()) == answer
+    assert len(pack(long)) < 1000
+    assert pack(short).startswith("{")
+
+
 def test_a_run_knows_what_it_spent_and_what_may_have_been_billed(tmp_path: Path) -> None:
     async def spend(journal: Journal) -> None:
         for key in ("a", "b", "c"):
@@ -66,6 +79,21 @@ def test_a_run_knows_what_it_spent_and_what_may_have_been_billed(tmp_path: Path)
     with_journal(tmp_path / "j.sqlite", spend)
     with_journal(tmp_path / "j.sqlite", look)
     with_journal(tmp_path / "j.sqlite", nothing, run="another")
+
+
+def test_a_run_counts_what_its_shards_spent(tmp_path: Path) -> None:
+    async def spend(journal: Journal) -> None:
+        intent = await journal.intend(journal.run, Usage(9, 0, 9, 1.0))
+        await journal.record(journal.run, intent, "m", NASTY)
+        await journal.intend("open", Usage(9, 0, 9, 1.0))
+
+    for run in ("/runs/a", "/runs/a/shards/1-of-2", "/runs/ab", "/runs/a0", "/runs"):
+        with_journal(tmp_path / "j.sqlite", spend, run=run)
+
+    async def look(journal: Journal) -> None:
+        assert journal.spent().requests == journal.possibly_billed().requests == 2
+
+    with_journal(tmp_path / "j.sqlite", look, run="/runs/a")
 
 
 def test_the_first_answer_stands_and_the_second_stays_possibly_billed(tmp_path: Path) -> None:

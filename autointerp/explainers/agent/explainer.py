@@ -28,7 +28,7 @@ from autointerp.latents import (
 )
 from autointerp.patterns import Lexicon
 from autointerp.patterns.reading import Encode, Reader
-from autointerp.registry import explainers
+from autointerp.registry import Turns, explainers
 
 SELECT_WINDOWS = 20
 
@@ -49,6 +49,17 @@ class AgentOptions(Caps):
     def needs(self) -> frozenset[str]:
         asking = {"roles_factory", "rivals"} if self.roles == "llm" else set()
         return frozenset({"probes", "refused", "encode", "judge"} | asking)
+
+    @property
+    def turns(self) -> Turns:
+        """Calls of roles, and a rival's question. The judge looks for gaps in each round and at the
+        end, and compares the agent's text with two rivals'."""
+        calls = min(self.calls, 1 + 3 * self.rounds)
+        return Turns(calls + 1 if self.roles == "llm" else 0, self.rounds + 4)
+
+    @property
+    def patience(self) -> float | None:
+        return self.seconds
 
 
 class Rival(Protocol):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +17,7 @@ from autointerp.pipeline.controls import CHANCE_MARGIN, is_chance
 from autointerp.pipeline.results import Results
 from autointerp.pipeline.rows import SCORED_STATUSES, TRUE
 from autointerp.report.latent import number
+from autointerp.report.progress import trouble
 from autointerp.statistics import Interval
 
 BEST_AND_WORST = 10
@@ -27,34 +27,9 @@ _LEAKS = {
     "empty": "the texts of a prompt give one another away; give the judge texts_per_prompt: 1",
 }
 _ELIMINATION = "told_apart"  # with the neighbours' true texts, even nothing does better than chance
-SCORERS_BESIDE = 3  # that the tables of latents have room for
+SCORERS_BESIDE = 3  # that the tables of latents show at most
+FEWEST_COLUMNS = 36  # of the terminal, that explanations have there
 Document = Mapping[str, Any]
-
-
-class Observer:
-    """Shows each stage's progress as a bar on standard error."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._tasks: dict[str, Any] = {}
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=total)
-        self._progress.update(self._tasks[stage], completed=done, total=total)
-
-
-@contextmanager
-def observer() -> Iterator[Observer]:
-    """An observer whose bars live as long as the block."""
-    columns = (
-        TextColumn("{task.description:>8}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        yield Observer(progress)
 
 
 def print_collected(console: Console, document: Document) -> None:
@@ -81,22 +56,26 @@ def print_summary(console: Console, document: Document) -> None:
     console.print(f"{document['run']}: {done} ({_counts(document['by_status'])})", highlight=False)
     if "cascade" in document:
         _print_cascade(console, document["cascade"])
+    for line in trouble({"llm": document.get("llm")}):
+        console.print(line, style="yellow", highlight=False)
     if not document["scores"]:
         return
-    table = Table()
-    for heading in ("scorer", "what", "n", "mean", "95 % interval"):
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0), collapse_padding=True)
+    for heading in ("scorer", "n", "mean", "95 % interval"):
         table.add_column(heading, justify="right" if heading in ("n", "mean") else "left")
+    if any(figures["lifts"] for figures in document["scores"].values()):
+        table.add_column("lift", no_wrap=True)
     for scorer, figures in document["scores"].items():
         _add_scorer(table, scorer, figures)
         table.add_section()
     console.print(table)
     for scorer, figures in document["scores"].items():
         _print_unscored(console, scorer, document)
-        for line in _warnings(scorer, figures):
+        for line in cautions(scorer, figures):
             console.print(f"warning: {line}", style="yellow")
 
 
-def _warnings(scorer: str, figures: Document) -> Iterator[str]:
+def cautions(scorer: str, figures: Document) -> Iterator[str]:
     """What speaks against a scorer's figures."""
     chance = figures["chance"]
     for control, advice in _LEAKS.items():
@@ -156,18 +135,17 @@ def _print_cascade(console: Console, cascade: Document) -> None:
 
 
 def _add_scorer(table: Table, scorer: str, figures: Document) -> None:
+    table.add_row(Text(scorer, "bold"))
     if figures["mean"] is None:
-        _add(table, scorer, "nothing was scored", figures)
+        _add(table, "nothing was scored", figures)
         return
-    _add(table, scorer, f"{figures['metric']} (chance {figures['chance']:g})", figures)
+    _add(table, f"{figures['metric']} (chance {figures['chance']:g})", figures)
     for coder, mean in figures["by_coder"].items():
-        _add(table, "", f"  {coder}", mean)
+        _add(table, f"  {coder}", mean)
     for source, value in figures["by_source"].items():
-        table.add_row("", f"  against {source} negatives", "", f"{value:.3f}", "")
+        table.add_row(f"  against {source} negatives", "", f"{value:.3f}", "")
     for control, mean in figures["control_intervals"].items():
-        _add(table, "", f"  control: {control}", mean)
-    for control, mean in figures["lifts"].items():
-        _add(table, "", f"  lift over {control}", mean)
+        _add(table, f"  control: {control}", mean, figures["lifts"].get(control))
     _add_spread(table, figures)
 
 
@@ -176,26 +154,31 @@ def _add_spread(table: Table, figures: Document) -> None:
     if spread := figures.get("true_values"):
         low, _, high = spread["quantiles"].values()
         middle = f"{number(low)} to {number(high)}"
-        table.add_row("", "  80 % of latents, less noise", "", number(spread["mean"]), middle)
+        table.add_row("  80 % of latents, less noise", "", number(spread["mean"]), middle)
     if natural := figures.get("natural_precision"):
         what = "  precision at the natural rate"
-        table.add_row("", what, str(natural["n"]), number(natural["mean"]), "")
+        table.add_row(what, str(natural["n"]), number(natural["mean"]), "")
     if share := figures.get("share_explained"):
         what = f"  share above {share['bar']:g}, FDR {share['false_discovery_rate']:.0%}"
-        table.add_row("", what, str(share["n"]), number(share["share"]), "")
+        table.add_row(what, str(share["n"]), number(share["share"]), "")
     if error := figures.get("judge_error"):
         differ = f"answers differ in {error['differ']:.1%}"
-        table.add_row("", "  judge error", f"{error['n']:,}", number(error["error"]), differ)
+        table.add_row("  judge error", f"{error['n']:,}", number(error["error"]), differ)
     dependence = figures.get("dependence", {"items": 1})
     if dependence["items"] > 1:
         correlation = number(dependence["correlation"])
         effect = f"design effect {dependence['effect']:.2f}"
-        table.add_row("", "  correlation in a request", "", correlation, effect)
+        table.add_row("  correlation in a request", "", correlation, effect)
 
 
-def _add(table: Table, scorer: str, what: str, mean: Document) -> None:
+def _add(table: Table, what: str, mean: Document, lift: Document | None = None) -> None:
+    """A row of a mean; ``lift`` is by how much true explanations score more than a control."""
     interval = f"{number(mean['low'])} to {number(mean['high'])}"
-    table.add_row(scorer, what, str(mean["n"]), number(mean["mean"]), interval)
+    gain = ""
+    if lift is not None:
+        reach = max(lift["high"] - lift["mean"], lift["mean"] - lift["low"])
+        gain = f"{lift['mean']:+.2f} ± {reach:.2f}"
+    table.add_row(what, str(mean["n"]), number(mean["mean"]), interval, gain)
 
 
 def print_best_and_worst(console: Console, results: Results, explainer: str) -> None:
@@ -205,21 +188,36 @@ def print_best_and_worst(console: Console, results: Results, explainer: str) -> 
     ranked = _ranked(scorers)
     best = ranked[:BEST_AND_WORST]
     worst = ranked[len(best) :][-BEST_AND_WORST:]
-    shown = list(scorers)[:SCORERS_BESIDE]
+    shown = _beside(list(scorers), console.width - max(map(len, map(_latent, ranked)), default=0))
     for title, rows in (("best explained", best), ("worst explained", worst)):
         if rows:
-            table = Table("latent", *shown, "explanation", title=title)
+            table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0), collapse_padding=True)
+            for heading in ("latent", *shown):
+                table.add_column(heading, no_wrap=True)
+            table.add_column("explanation", overflow="fold", min_width=FEWEST_COLUMNS)
             for explanation in rows:
                 values = [number(scorers[scorer].get(explanation)) for scorer in shown]
                 table.add_row(_latent(explanation), *values, Text(texts[explanation]))
             console.print(table)
 
 
+def _beside(scorers: Sequence[str], width: int) -> list[str]:
+    """The first scorers, as many as leave explanations enough of so many columns."""
+    shown: list[str] = []
+    for scorer in scorers[:SCORERS_BESIDE]:
+        width -= max(len(scorer), 5) + 2
+        if width >= FEWEST_COLUMNS or not shown:
+            shown.append(scorer)
+    return shown
+
+
 def print_next(console: Console, results: Results, explainer: str, run: Path) -> None:
-    """How to look at one of the latents: the best explained one, if there are scores."""
+    """How to look at all of the latents, and at one: the best explained, if there are scores."""
     texts, scorers = _headlines(results, explainer)
     found = [*_ranked(scorers), *texts]
     if found:
+        command = shlex.join(["autointerp", "report", str(run)])
+        console.print(f"make a report of all: {command}", markup=False, highlight=False)
         command = shlex.join(["autointerp", "show", str(run), _latent(found[0])])
         console.print(f"look at one latent: {command}", markup=False, highlight=False)
 
@@ -252,7 +250,8 @@ def _latent(explanation: str) -> str:
 def print_failures(console: Console, failures: Sequence[tuple[LatentId, str]]) -> None:
     """One line a failed latent."""
     for latent, reason in failures:
-        console.print(f"failed: {latent}: {reason}", markup=False, highlight=False)
+        line = f"failed: {latent}: {reason}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _counts(counts: Mapping[str, int]) -> str:

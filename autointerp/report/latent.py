@@ -21,12 +21,16 @@ def print_latent(console: Console, document: Document) -> None:
     for scorer, score in document["scores"].items():
         console.print(Text(_score_line(scorer, score)))
     statistics = document["statistics"]
-    console.print(
-        f"fires on {statistics['density']:.3%} of tokens, at most {statistics['max']:.2f}"
-    )
+    if statistics:
+        console.print(
+            f"fires on {statistics['density']:.3%} of tokens, at most {statistics['max']:.2f}"
+        )
+    if document["notice"]:
+        console.print(Text(document["notice"], "dim"))
     for example in document["examples"]:
         shown = Text(f"{example['split']:>7} ", style="dim")
-        console.print(shown.append_text(coloured(example["tokens"], example["activations"])))
+        tokens = coloured(example["tokens"], example["activations"], marked=_plain(console))
+        console.print(shown.append_text(tokens))
     _print_search(console, document)
 
 
@@ -52,7 +56,8 @@ def _print_search(console: Console, document: Document) -> None:
     for probe in contradicting[:SHOWN_PROBES]:
         said = ", ".join(f"{k} {v}" for k, v in probe["predictions"].items() if v != "abstain")
         shown = Text(f"{probe['id']:>4} {probe['reading']:>6} ({said}) ", style="dim")
-        console.print(shown.append_text(coloured(probe["tokens"], probe["levels"])))
+        tokens = coloured(probe["tokens"], probe["levels"], marked=_plain(console))
+        console.print(shown.append_text(tokens))
     if len(document["probes"]) > SHOWN_PROBES:
         console.print(f"… of {len(document['probes'])} probes; --json has them all", style="dim")
 
@@ -62,17 +67,24 @@ def print_probe(console: Console, document: Document) -> None:
     for text in document["texts"]:
         for latent, activations in text["activations"].items():
             console.print(Text(f"{latent}: max {max(activations, default=0):.2f}", style="bold"))
-            console.print(coloured(text["tokens"], activations))
+            console.print(coloured(text["tokens"], activations, marked=_plain(console)))
 
 
-def coloured(tokens: Sequence[str], activations: Sequence[float]) -> Text:
-    """Tokens on a background that is the stronger, the higher the activation."""
+def _plain(console: Console) -> bool:
+    """Whether colours would be lost, as in a file or a pipe."""
+    return console.color_system is None or console.no_color
+
+
+def coloured(tokens: Sequence[str], activations: Sequence[float], *, marked: bool = False) -> Text:
+    """Tokens on a background that is the stronger, the higher the activation; ``marked`` puts
+    those with one between « and » too."""
     most = max(activations, default=0.0)
     text = Text()
     for token, activation in zip(tokens, activations, strict=True):
         shown = token.replace("\n", "⏎")
         if activation > 0 and most > 0:
             shade = int(60 + 160 * activation / most)
+            shown = f"«{shown}»" if marked else shown
             text.append(shown, style=f"black on rgb({255 - shade // 2},255,{255 - shade})")
         else:
             text.append(shown)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from autointerp.latents import Explanation, LatentId, Metric, Score
+from autointerp.pipeline.results import Results
+from autointerp.pipeline.rows import Scored
 from autointerp.report.console import (
+    print_best_and_worst,
     print_collected,
     print_summary,
 )
-from autointerp.report.latent import SHOWN_PROBES, print_latent
+from autointerp.report.latent import SHOWN_PROBES, print_latent, print_probe
 
 
 def document(probes: int) -> dict[str, Any]:
@@ -31,6 +36,7 @@ def document(probes: int) -> dict[str, Any]:
         "explanation": '"[x]"',
         "reason": None,
         "output_explanation": '"[y]"',
+        "notice": None,
         "scores": {},
         "statistics": {"density": 0.01, "max": 2.0},
         "examples": [],
@@ -48,7 +54,7 @@ def shown(probes: int) -> str:
 def test_an_agents_hypotheses_and_probes_are_shown_with_their_brackets() -> None:
     text = shown(1)
     assert 'h1 open: hit 2.5/4, rejected 3/3  "[x]"' in text
-    assert "(h1 off) a [b]" in text
+    assert "(h1 off) a« [b]»" in text
     assert "--json" not in text
 
 
@@ -135,3 +141,44 @@ def test_controls_off_chance_are_told_from_too_few_latents(
     text = summary(control_intervals={"shuffled": shuffled}, lifts={"shuffled": shuffled})
     assert ("warning" in text) == bool(told)
     assert told in text
+
+
+def test_a_control_and_what_true_explanations_gain_on_it_are_one_row() -> None:
+    shuffled = {"n": 6, "mean": 0.5, "low": 0.48, "high": 0.52}
+    lift = {"n": 6, "mean": 0.2, "low": 0.12, "high": 0.27}
+    text = summary(control_intervals={"shuffled": shuffled}, lifts={"shuffled": lift})
+    (row,) = (line for line in text.splitlines() if "shuffled" in line)
+    assert " ".join(row.split()) == "control: shuffled 6 0.500 0.480 to 0.520 +0.20 ± 0.08"
+
+
+def test_explanations_have_room_in_a_terminal_of_80_columns(tmp_path: Path) -> None:
+    words = "the words of a longer explanation that goes on for more than one line of a table"
+    with Results.open(tmp_path / "results.sqlite") as results:
+        for index in range(3):
+            explanation = Explanation(LatentId("layers.12.mlp", index), words, "agent")
+            results.put_explanation(explanation)
+            for scorer in ("detection", "discrimination", "intervention"):
+                results.put_scores([Scored(scored(explanation, scorer))])
+        console = Console(width=80, record=True, file=StringIO())
+        print_best_and_worst(console, results, "agent")
+    text = console.export_text()
+    assert "the words of a longer" in text
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def scored(explanation: Explanation, scorer: str) -> Score:
+    return Score(
+        latent=explanation.latent, explanation=explanation.id, scorer=scorer, judge="",
+        headline="m", chance=0.5, metrics={"m": Metric(0.7)}, outcomes=(),
+    )  # fmt: skip
+
+
+def test_active_tokens_are_marked_where_there_are_no_colours() -> None:
+    texts = {"texts": [{"tokens": ["for", " i", "\n"], "activations": {"a/1": [0.0, 2.0, 0.5]}}]}
+    shown = {}
+    for colours in (None, "truecolor"):
+        console = Console(file=StringIO(), color_system=colours, force_terminal=bool(colours))
+        print_probe(console, texts)
+        shown[colours] = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "for« i»«⏎»" in shown[None]
+    assert "«" not in shown["truecolor"]

@@ -1,0 +1,1 @@
+"""The static report: one self-contained HTML file of a run."""

@@ -130,6 +130,12 @@ class LLMServer:
         headers = {k.strip().lower(): v.strip() for k, _, v in (h.partition(":") for h in lines)}
         raw = await reader.readexactly(int(headers.get("content-length", 0)))
         path = first.split()[1]
+        other = await self.other(first.split()[0], path, headers, raw)
+        if other is not None:
+            status, data = other
+            writer.write(_head(status, len(data), {}) + data)
+            await writer.drain()
+            return True
         if path == "/stats":
             return await _send(writer, 200, self.stats.as_json())
         if path == "/health":
@@ -145,6 +151,12 @@ class LLMServer:
             return await self._complete(raw, headers.get("authorization", ""), writer)
         finally:
             self.stats.in_flight -= 1
+
+    async def other(
+        self, method: str, path: str, headers: Mapping[str, str], raw: bytes
+    ) -> tuple[int, bytes] | None:
+        """The status and body of what another kind of server answers; None for what it does not."""
+        return None
 
     async def _complete(self, raw: bytes, auth: str, writer: asyncio.StreamWriter) -> bool:
         key = hashlib.blake2b(raw, digest_size=10).hexdigest()

@@ -45,7 +45,8 @@ class PlantedStore:
         return Explanation(LatentId(SAELENS, latent.index), text or latent.pattern, "truth")
 
     def others(self, seed: int = 0) -> OtherLatents:
-        explanations = [self.explanation(latent) for latent in self.latents]
+        made = map(self.explanation, self.latents)
+        explanations = {e.latent: e for e in made}
         return OtherLatents(self.store, lambda: {SAELENS: self.coder}, explanations, seed)
 
     def materials(self, latent: PlantedLatent) -> Materials:

@@ -194,12 +194,22 @@ def test_status_imports_nothing_heavy(finished: Path) -> None:
     assert printed.splitlines()[-1] == "[]"
 
 
-def test_a_refused_command_leaves_the_status_as_it_was(
-    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["score", "--explanations", "FILE", "corpus.tokens=60000"],
+        ["score", "latents.layers.0=9999999"],
+        ["run", "latents.layers.0=9999999", "engine.concurrency=2"],
+    ],
+)
+def test_a_refused_command_leaves_what_the_run_says_as_it_was(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: list[str]
 ) -> None:
     run = Path(shutil.copytree(finished, tmp_path / "run"))
-    before = document(capsys, "status", str(run))
+    names = ("config.yaml", "status.json", "versions.json")
+    before = {name: (run / name).read_text() for name in names}
     file = tmp_path / "mine.jsonl"
     file.write_text("{")
-    refusal(capsys, ["score", "--explanations", str(file), "--run", str(run), *SMALL])
-    assert document(capsys, "status", str(run)) == before
+    words = [word.replace("FILE", str(file)) for word in asked]
+    refusal(capsys, [*words, "--run", str(run)])
+    assert {name: (run / name).read_text() for name in names} == before

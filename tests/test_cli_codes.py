@@ -39,18 +39,21 @@ def test_failures_are_listed_and_exit_1(
 ) -> None:
     run = tmp_path / "run"
     arguments = ["run", "--run", str(run), *settings(planted, "0-4", "alive:2"), picky]
-    for command in ("run", "explain", "run"):  # tried again each time, and listed each time
-        assert main([command, *arguments[1:], "--json"]) == 1
+    for command in ("run", "explain", "run --retry-failed"):  # listed each time
+        assert main([*command.split(), *arguments[1:], "--json"]) == 1
         captured = capsys.readouterr()
         found = json.loads(captured.out)
         assert (found["failed"], found["by_status"]["failed"], found["latents"]) == (1, 1, 7)
-        assert captured.err.splitlines()[-1] == "failed: a/2: ValueError: not [this] one"
+        assert captured.err.splitlines()[-2:] == [
+            "failed: a/2: ValueError: not [this] one",
+            f"try them again: autointerp run --run {run} --retry-failed",
+        ]
         assert "Traceback" not in captured.err
     shown = document(capsys, "show", str(run), "a/2")
     assert (shown["status"], shown["reason"]) == ("failed", "ValueError: not [this] one")
     events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     failures = [event for event in events if event["event"] == "failed"]
-    assert [event["latent"] for event in failures] == ["a/2"] * 3
+    assert [event["latent"] for event in failures] == ["a/2"] * 2  # once when asked to try again
     assert "Traceback" in failures[0]["traceback"]
     assert document(capsys, "status", str(run))["stage"] == "done"
 
@@ -69,7 +72,8 @@ def test_a_failed_score_is_listed_and_done_again(
     captured = capsys.readouterr()
     assert json.loads(captured.out)["scores"]["detection"]["n"] == 0
     assert "failed: a/0: detection: TypeError" in captured.err
-    again = document(capsys, *arguments)
+    assert document(capsys, *arguments, code=1)["scores"]["detection"]["n"] == 0
+    again = document(capsys, *arguments, "--retry-failed")
     assert again["failed"] == 0
     assert again["scores"]["detection"]["n"] > 0
 

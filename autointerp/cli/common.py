@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from autointerp.config import RunConfig
+    from autointerp.pipeline.shards import Part, Stage
 
 DONE, FAILURES, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -47,10 +48,20 @@ def read_config(arguments: argparse.Namespace) -> RunConfig:
     path, overrides = arguments.config, list(arguments.overrides)
     if arguments.run is not None:
         run = Path(arguments.run)
-        stored = run / CONFIG
-        path = path or (stored if stored.exists() else None)
+        part = part_of(arguments, "collect")  # in the same place as those of other stages
+        kept = [run / CONFIG, *([part.path(run) / CONFIG] if part else [])]
+        path = path or next((file for file in kept if file.exists()), None)
         overrides += place(run)
     return load_config(path, overrides)
+
+
+def part_of(arguments: argparse.Namespace, stage: Stage) -> Part | None:
+    """The shard of a stage that is asked for, if one is. Raises AutointerpError."""
+    from autointerp.latents.shards import Shard
+    from autointerp.pipeline.shards import Part
+
+    text = getattr(arguments, "shard", None)
+    return None if text is None else Part(stage, Shard.parse(text))
 
 
 def place(run: Path) -> list[str]:

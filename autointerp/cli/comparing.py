@@ -3,8 +3,41 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from autointerp.cli.common import DONE, existing, place, print_json
+
+
+def add_similarity(commands: Any) -> None:
+    """The words of ``similarity``."""
+    parser = commands.add_parser(
+        "similarity", help="which latents of two runs have explanations that mean the same"
+    )
+    parser.add_argument("a", metavar="RUN_A")
+    parser.add_argument("b", metavar="RUN_B")
+    parser.add_argument("--top", type=int, default=10, metavar="N", help="pairs shown; default: 10")
+    parser.add_argument("--model", metavar="FOLDER", help="default: RUN_A's embedder.model")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.set_defaults(command=similarity)
+
+
+def similarity(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from autointerp.pipeline.similarity import compare_meanings, embedder_of
+    from autointerp.report import live
+    from autointerp.report.similarity import print_similarity
+
+    a, b = existing(arguments.a), existing(arguments.b)
+    name, load = embedder_of(a, arguments.model)
+    with live.observer() as observe:
+        document = compare_meanings(a, b, load, observe, top=arguments.top)
+    document = {**document, "embedder": name}
+    if arguments.json:
+        print_json(document)
+    else:
+        print_similarity(Console(), document)
+    return DONE
 
 
 def compare(arguments: argparse.Namespace) -> int:

@@ -8,41 +8,31 @@ from autointerp.cli.common import DONE, existing, no_run, place, print_json, rea
 
 
 def status(arguments: argparse.Namespace) -> int:
-    from autointerp.pipeline.status import ENDED, find_run, is_running, read_status
+    from autointerp.pipeline.status import age, find_run, is_at_work
+    from autointerp.pipeline.together import added_up, shard_lines
+    from autointerp.report.progress import headline, lines
 
     path = find_run(arguments.directory)
-    document = read_status(path) if path is not None else None
+    document = added_up(path) if path is not None else None
     if path is None or document is None:
         return refuse(no_run(arguments.directory))
-    document["running"] = is_running(path)
+    if "shards" not in document:
+        document["running"] = is_at_work(path, document)
+        document["age"] = round(age(path, document), 1)
     if arguments.json:
         print_json(document)
-        return DONE
-    stage = document["stage"]
-    if not document["running"] and stage not in ENDED:
-        stage = f"stopped in {stage} and not running; run it again to continue"
-    print(f"{document['run']}: {stage}, {document['seconds']:.0f} s")
-    if document.get("reason"):
-        print(document["reason"])
-    counts = ", ".join(f"{name} {count}" for name, count in document["by_status"].items())
-    print(f"{document['latents']} latents: {counts or 'none yet'}")
-    for scorer, figures in document["scores"].items():
-        if figures["mean"] is None:
-            print(f"{scorer}: nothing scored yet")
-            continue
-        print(
-            f"{scorer}: {figures['metric']} {figures['mean']:.3f} "
-            f"({figures['low']:.3f} to {figures['high']:.3f}) over {figures['n']}"
-        )
+    else:
+        head = shard_lines(document) if "shards" in document else headline(document)
+        print(*head, *lines(document), sep="\n")
     return DONE
 
 
 def show(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from autointerp.examples.store import ExampleStore
     from autointerp.latents import LatentId
     from autointerp.pipeline import directory
+    from autointerp.pipeline.published import examples_of
     from autointerp.pipeline.results import Results
     from autointerp.pipeline.shown import latent_document
     from autointerp.report.latent import print_latent
@@ -50,7 +40,7 @@ def show(arguments: argparse.Namespace) -> int:
     path = existing(arguments.directory)
     latent = LatentId.parse(arguments.latent)
     with Results.read(path / directory.RESULTS) as results:
-        document = latent_document(results, ExampleStore.open(path / directory.EXAMPLES), latent)
+        document = latent_document(results, examples_of(path), latent)
     if arguments.json:
         print_json(document)
     else:

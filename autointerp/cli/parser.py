@@ -7,7 +7,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from autointerp.cli import comparing, looking, stages
+from autointerp.cli import (
+    comparing,
+    estimating,
+    looking,
+    merging,
+    publishing,
+    reporting,
+    stages,
+    viewing,
+)
+
+EXIT_CODES = (
+    "exit codes: 0 done; 1 finished, with failures or stopped early (listed); 2 bad input;"
+    " 130 interrupted (the same command goes on)"
+)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -23,13 +37,20 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="autointerp", description="Explain and score latents.")
+    parser = argparse.ArgumentParser(
+        prog="autointerp", description="Explain and score latents.", epilog=EXIT_CODES
+    )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    _add(commands, "run", stages.run, "collect, explain and score; all that is not done yet")
-    _add(commands, "collect", stages.collect, "read the corpus, and keep examples of every latent")
-    _add(commands, "explain", stages.explain, "explain the latents")
+    run = _add(commands, "run", stages.run, "collect, explain and score; all that is not done yet")
+    collect = _add(
+        commands, "collect", stages.collect, "read the corpus, and keep examples of every latent"
+    )
+    explain = _add(commands, "explain", stages.explain, "explain the latents")
     score = _add(commands, "score", stages.score, "score explanations")
+    merging.add_options(retrying=[run, explain, score], sharded=[collect, explain, score])
     score.add_argument("--explanations", type=Path, metavar="FILE", help="a .csv or .jsonl file")
+    about = "what a run will cost, before anything is spent"
+    estimating.add_options(_add(commands, "estimate", estimating.estimate, about))
     status = commands.add_parser("status", help="how far a run is")
     status.add_argument("directory", nargs="?", default="demo", metavar="RUN")
     _json_option(status, looking.status)
@@ -47,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("b", metavar="RUN_B")
     compare.add_argument("--scorer", metavar="NAME", help="default: all that both have")
     _json_option(compare, comparing.compare)
+    comparing.add_similarity(commands)
     control = commands.add_parser("control", help="run the same on random coders or a random model")
     control.add_argument("directory", metavar="RUN")
     control.add_argument("--kind", required=True, choices=["random_coder", "random_subject"])
@@ -55,6 +77,10 @@ def _parser() -> argparse.ArgumentParser:
     probe.add_argument("--latent", action="append", required=True, metavar="CODER/INDEX")
     probe.add_argument("--text", action="append", default=[])
     probe.add_argument("--texts", type=Path, metavar="FILE", help="one JSON string a line")
+    merging.add_command(commands)
+    publishing.add_commands(commands)
+    reporting.add_command(commands)
+    viewing.add_command(commands)
     return parser
 
 
@@ -62,7 +88,9 @@ def _add(
     commands: Any, name: str, command: Callable[[argparse.Namespace], int], about: str
 ) -> argparse.ArgumentParser:
     """A command that takes a configuration."""
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=about, description=about, epilog=EXIT_CODES
+    )
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value")
     parser.add_argument("--config", type=Path, metavar="FILE", help="default: the embedded demo")
     parser.add_argument("--run", type=Path, metavar="DIR", help="the run directory")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from autointerp.cli.common import DONE, FAILURES, print_json, read_config
+from autointerp.cli.common import DONE, FAILURES, part_of, print_json, read_config
+from autointerp.cli.merging import print_merge
 
 if TYPE_CHECKING:
     from autointerp.pipeline.session import Session
+    from autointerp.pipeline.shards import Part, Stage
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -21,56 +24,76 @@ def run(arguments: argparse.Namespace) -> int:
         work.explain(s, store, latents)
         work.score(s, store, latents)
 
-    return _stages(arguments, stages)
+    return _stages(arguments, stages, ("explain", "score"))
 
 
 def collect(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from autointerp.pipeline import run as work
+    from autointerp.pipeline import sharding
     from autointerp.pipeline.session import session
     from autointerp.pipeline.summary import collected
-    from autointerp.report import console
+    from autointerp.report import console, live
 
+    config, part = read_config(arguments), part_of(arguments, "collect")
     with (
-        console.observer() as observe,
-        session(read_config(arguments), observe, force=arguments.force) as s,
+        live.observer(part.path(config.run.path) if part else config.run.path) as observe,
+        session(config, observe, force=arguments.force, part=part) as s,
     ):
-        document = collected(work.collect(s), s.path)
+        store = sharding.collect_part(s, part) if part else work.collect(s)
+        document = collected(store, s.path)
         s.enter("collected")
     if arguments.json:
         print_json(document)
     else:
         console.print_collected(Console(), document)
+        if part:
+            print_merge(config.run.path)
     return DONE
 
 
 def explain(arguments: argparse.Namespace) -> int:
     from autointerp.pipeline import run as work
+    from autointerp.pipeline import sharding
+
+    part = part_of(arguments, "explain")
 
     def stages(s: Session) -> None:
+        if part:
+            sharding.explain_part(s, part)
+            return
         store = work.collect(s)
         work.explain(s, store, work.chosen(s, store))
 
-    return _stages(arguments, stages)
+    return _stages(arguments, stages, ("explain",), part=part)
 
 
 def score(arguments: argparse.Namespace) -> int:
+    from autointerp.latents import AutointerpError
     from autointerp.pipeline import run as work
+    from autointerp.pipeline import sharding
 
+    part = part_of(arguments, "score")
+    if part and arguments.explanations is not None:
+        raise AutointerpError("--explanations and --shard do not go together; score the file whole")
     if arguments.explanations is not None:
         return _score_file(arguments)
 
     def stages(s: Session) -> None:
+        if part:
+            sharding.score_part(s, part)
+            return
         store = work.collect(s)
         work.score(s, store, work.chosen(s, store))
 
-    return _stages(arguments, stages)
+    return _stages(arguments, stages, ("score",), part=part)
 
 
 def _score_file(arguments: argparse.Namespace) -> int:
     from autointerp.pipeline import run as work
-    from autointerp.pipeline.imported import IMPORTED, check_readable, read_explanations, take_in
+    from autointerp.pipeline.imported import check_readable, read_explanations, take_in
+    from autointerp.pipeline.rows import IMPORTED
 
     def stages(s: Session) -> None:
         widths = {name: coder.d_sae for name, coder in s.coders.items()}
@@ -79,13 +102,15 @@ def _score_file(arguments: argparse.Namespace) -> int:
         store = work.collect(s)
         work.score(s, store, take_in(s, explanations))
 
-    return _stages(arguments, stages, explainer=IMPORTED)
+    return _stages(arguments, stages, ("score",), explainer=IMPORTED)
 
 
 def _stages(
     arguments: argparse.Namespace,
     stages: Callable[[Session], None],
+    names: Sequence[Stage],
     explainer: str | None = None,
+    part: Part | None = None,
 ) -> int:
     """Run stages in a session, print what came of them, and tell failures by the exit code."""
     from rich.console import Console
@@ -93,13 +118,21 @@ def _stages(
     from autointerp.pipeline.breaker import StoppedError
     from autointerp.pipeline.session import session
     from autointerp.pipeline.summary import failures
-    from autointerp.report import console
+    from autointerp.report import console, live
 
     errors = Console(stderr=True)
     stopped = None
+    config = read_config(arguments)
     with (
-        console.observer() as observe,
-        session(read_config(arguments), observe, explainer=explainer, force=arguments.force) as s,
+        live.observer(part.path(config.run.path) if part else config.run.path) as observe,
+        session(
+            config,
+            observe,
+            explainer=explainer,
+            force=arguments.force,
+            part=part,
+            retries=names if getattr(arguments, "retry_failed", False) else (),
+        ) as s,
     ):
         try:
             stages(s)
@@ -111,9 +144,22 @@ def _stages(
         s.log.event("summary", **document)
     _print_summary(arguments, s, document)
     console.print_failures(errors, failed)
+    if failed:
+        again = f"try them again: {_again(arguments, s)}"
+        errors.print(again, markup=False, highlight=False, soft_wrap=True)
     if stopped:
         errors.print(f"stopped: {stopped}", markup=False, highlight=False)
     return FAILURES if failed or stopped else DONE
+
+
+def _again(arguments: argparse.Namespace, s: Session) -> str:
+    """The command that tries again what failed."""
+    words = ["autointerp", "run"]
+    if s.part:
+        words = ["autointerp", s.part.stage, "--shard", str(s.part.shard)]
+    elif s.explainer != s.config.explainer["kind"]:
+        words = ["autointerp", "score", "--explanations", str(arguments.explanations)]
+    return shlex.join([*words, "--run", str(s.config.run.path), "--retry-failed"])
 
 
 def _print_summary(arguments: argparse.Namespace, s: Session, document: dict[str, Any]) -> None:
@@ -130,6 +176,9 @@ def _print_summary(arguments: argparse.Namespace, s: Session, document: dict[str
     out = Console()
     console.print_collected(out, collected(ExampleStore.open(s.examples), s.path))
     console.print_summary(out, document)
+    if s.part:
+        print_merge(s.config.run.path)
+        return
     with Results.read(s.results.path) as results:
         console.print_best_and_worst(out, results, s.explainer)
         console.print_next(out, results, s.explainer, s.path)

@@ -1,15 +1,19 @@
 """The prepared negatives of a store: windows in which a latent was found inactive.
 
 They lie beside the store, one file a call of ``prepare``, under a folder named after the
-store's own header: examples collected anew never meet old negatives.
+store's own header: examples collected anew never meet old negatives. Who may only read the store
+keeps those that it prepares in a folder of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+import shutil
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -28,10 +32,12 @@ GROUPS: tuple[Group, ...] = (
     ("test", "neighbour"),
 )
 VERSION = 1
+OPEN = 16  # files whose contents stay in memory
+ROWS = 2**32  # more than a file has
 
 
 @dataclass(frozen=True, eq=False)
-class Shard:
+class Negatives:
     """Negatives of some latents. ``offsets`` has one slice a latent and group, in that order."""
 
     coders: list[str]  # [n]
@@ -58,7 +64,7 @@ class Shard:
         unfinished.replace(path)
 
     @classmethod
-    def load(cls, path: Path) -> Shard:
+    def load(cls, path: Path) -> Negatives:
         with np.load(path) as arrays:
             return cls(
                 arrays["coders"].tolist(),
@@ -72,8 +78,9 @@ class Shard:
 class Contrasts:
     """All prepared negatives of a store, by latent.
 
-    ``groups`` are those that each shard has; ``kind`` names their folder, and ``made_by`` is
-    what else they depend on.
+    ``groups`` are those that each file has; ``kind`` names their folder, and ``made_by`` is
+    what else they depend on. New ones are written beside the store unless an ``own`` folder is
+    given; both are read.
     """
 
     def __init__(
@@ -82,42 +89,60 @@ class Contrasts:
         groups: Sequence[Group] = GROUPS,
         kind: str = "negatives",
         made_by: str = "",
+        own: Path | None = None,
     ) -> None:
         self._groups = list(groups)
         header = (store.directory / MARKER).read_bytes() + bytes([VERSION]) + made_by.encode()
         digest = hashlib.blake2b(header, digest_size=8).hexdigest()
-        self.directory = store.directory / f"{kind}-{digest}"
-        self._places: dict[LatentId, tuple[Shard, int]] = {}
-        for path in sorted(self.directory.glob("*.npz")):
-            self._include(Shard.load(path))
+        shared = store.directory / f"{kind}-{digest}"
+        self.directory = own / shared.name if own else shared
+        self._files: list[Path] = []
+        self._rows: defaultdict[str, dict[int, int]] = defaultdict(dict)  # by coder and index
+        self._load = lru_cache(maxsize=OPEN)(Negatives.load)
+        for folder in dict.fromkeys([shared, self.directory]):
+            for path in sorted(folder.glob("*.npz")):
+                with np.load(path) as arrays:
+                    self._include(path, arrays["coders"].tolist(), arrays["indices"])
 
-    def _include(self, shard: Shard) -> None:
-        for row, latent in enumerate(shard.latents()):
-            self._places[latent] = (shard, row)
+    def _include(self, path: Path, coders: Sequence[str], indices: NDArray[np.int64]) -> None:
+        """Note what a file has: the number of the file and the row in it, as one number."""
+        first = len(self._files) * ROWS
+        self._files.append(path)
+        for row, (coder, index) in enumerate(zip(coders, indices.tolist(), strict=True)):
+            self._rows[coder][index] = first + row
+
+    def _find(self, latent: LatentId) -> tuple[Negatives, int] | None:
+        """The file that has the latent, and the row; the last few files stay in memory."""
+        place = self._rows[latent.coder].get(latent.index)
+        if place is None:
+            return None
+        file, row = divmod(place, ROWS)
+        return self._load(self._files[file]), row
 
     def __contains__(self, latent: LatentId) -> bool:
-        return latent in self._places
+        return latent.index in self._rows[latent.coder]
 
-    def add(self, shard: Shard) -> None:
+    def add(self, negatives: Negatives) -> None:
         """Save the negatives of more latents, and serve them from now on."""
-        names = " ".join(map(str, shard.latents()))
+        names = " ".join(map(str, negatives.latents()))
         name = hashlib.blake2b(names.encode(), digest_size=8).hexdigest()
-        self.directory.mkdir(exist_ok=True)
-        shard.save(self.directory / f"{name}.npz")
-        self._include(shard)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.directory / f"{name}.npz"
+        negatives.save(path)
+        self._include(path, negatives.coders, negatives.indices)
 
     def windows(self, latent: LatentId, group: Group) -> NDArray[np.int64]:
         """Addresses of inactive windows, in the order to use them; none if not prepared."""
-        place = self._places.get(latent)
+        place = self._find(latent)
         if place is None:
             return np.zeros(0, np.int64)
-        shard, row = place
+        found, row = place
         slot = row * len(self._groups) + self._groups.index(group)
-        return shard.windows[shard.offsets[slot] : shard.offsets[slot + 1]]
+        return found.windows[found.offsets[slot] : found.offsets[slot + 1]]
 
     def logit_lens(self, latent: LatentId) -> list[int]:
         """Ids of the tokens that the latent promotes most, directly through the unembedding."""
-        place = self._places.get(latent)
+        place = self._find(latent)
         return [] if place is None else [i for i in place[0].lens[place[1]].tolist() if i >= 0]
 
 
@@ -127,19 +152,53 @@ _OF_STORE: WeakKeyDictionary[ExampleStore, Contrasts] = WeakKeyDictionary()
 def contrasts(store: ExampleStore) -> Contrasts:
     """The prepared negatives of an open store, read once."""
     found = _OF_STORE.get(store)
-    if found is None:
-        found = _OF_STORE[store] = Contrasts(store)
-    return found
+    return open_contrasts(store) if found is None else found
+
+
+def open_contrasts(store: ExampleStore, own: Path | None = None) -> Contrasts:
+    """Read the prepared negatives of an open store; ``own`` is where new ones go."""
+    _OF_STORE[store] = Contrasts(store, own=own)
+    return _OF_STORE[store]
+
+
+def take_over(own: Path, store: Path) -> None:
+    """Copy the negatives that somebody kept in a folder of their own to those of the store."""
+    for path in sorted(own.glob("*-*/*.np[yz]")):
+        target = store / path.parent.name / path.name
+        if not target.exists():
+            target.parent.mkdir(exist_ok=True)
+            unfinished = target.with_suffix(".copying")
+            shutil.copyfile(path, unfinished)
+            unfinished.replace(target)
+
+
+def chunks_of(
+    prepared: Contrasts,
+    latents: Iterable[LatentId],
+    size: int,
+    only: Collection[LatentId] | None = None,
+) -> list[list[LatentId]]:
+    """What to prepare of these latents, so many at once; without ``only``, all of it.
+
+    Else chunks with none of ``only`` are left out. The others are the same as without it, since
+    what is read at once may decide in the last digit of an activation.
+    """
+    todo = sorted({latent for latent in latents if latent not in prepared})
+    chunks = [todo[low : low + size] for low in range(0, len(todo), size)]
+    if only is None:
+        return chunks
+    wanted = frozenset(only)
+    return [chunk for chunk in chunks if not wanted.isdisjoint(chunk)]
 
 
 def joined(
     latents: Sequence[LatentId],
     groups: Sequence[Sequence[NDArray[np.int64]]],
     lens: NDArray[np.int32],
-) -> Shard:
-    """A shard of ``groups[latent][group]``."""
+) -> Negatives:
+    """The negatives ``groups[latent][group]``."""
     slices = [windows for of_latent in groups for windows in of_latent]
-    return Shard(
+    return Negatives(
         [latent.coder for latent in latents],
         np.array([latent.index for latent in latents], np.int64),
         np.concatenate([[0], np.cumsum([len(windows) for windows in slices])]).astype(np.int64),

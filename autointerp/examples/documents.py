@@ -28,6 +28,7 @@ DOCUMENT = np.dtype(
     ]
 )
 LEFT_CONTEXT = 32
+COPIED_AT_ONCE = 2**24  # bytes
 
 
 def splitmix64(values: Hash) -> Hash:
@@ -118,6 +119,14 @@ class TokenLog:
         self._documents.write(records.tobytes())
         self.tokens += len(tokens)
         self.documents += len(records)
+
+    def extend(self, tokens: Path, records: NDArray[np.void]) -> None:
+        """Add the documents of another log, given its token file, a block at a time."""
+        self.append(np.zeros(0, self.dtype), records)
+        with tokens.open("rb") as file:
+            while block := file.read(COPIED_AT_ONCE):
+                self._tokens.write(block)
+        self.tokens += int(records["length"].sum())
 
     def flush(self) -> None:
         self._tokens.flush()

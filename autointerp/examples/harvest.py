@@ -18,6 +18,7 @@ from autointerp.examples.state import HarvestState
 from autointerp.examples.store import ExampleStore
 from autointerp.examples.streaming import Pass
 from autointerp.latents import AutointerpError
+from autointerp.latents.shards import Shard
 from autointerp.subject.coders import SparseCoder
 from autointerp.subject.model import HookPoint, Subject
 
@@ -34,13 +35,16 @@ def collect(
     texts: Iterator[str] | None = None,
     force: bool = False,
     checkpoint_seconds: float = 20.0,
+    shard: Shard | None = None,
 ) -> ExampleStore:
     """Read the corpus once and leave an :class:`ExampleStore` in ``directory``.
 
     Working memory depends on the number of latents and on what is kept of each, not on the
     number of tokens. A pass that was killed continues from its last checkpoint when called
     again with the same settings, and ends with the same store; a finished one is returned as
-    it is. ``texts`` replaces the corpus's source.
+    it is. ``texts`` replaces the corpus's source. With a ``shard`` only its documents are read,
+    of those that the whole corpus's limit of tokens leaves; the stores of all shards, merged in
+    order, have the arrays of a pass over the corpus.
 
     Raises:
         AutointerpError: for a coder that does not fit its hook or explains less than nothing
@@ -50,6 +54,7 @@ def collect(
     attached = {name: _attach(subject, Attached(*value)) for name, value in coders.items()}
     _check(subject, attached, examples)
     settings = _settings(subject, attached, corpus, examples, seed)
+    settings |= {"shard": str(shard)} if shard else {}
     directory = Path(directory)
     with _disk_errors(directory):
         if HarvestState.finished(directory, settings):
@@ -61,8 +66,9 @@ def collect(
             {n: (a.coder.d_sae, str(a.hook), _claims(a.coder)) for n, a in attached.items()},
             subject.vocabulary,
         )
-        harvest = Pass(subject, attached, corpus, examples, seed, state)
-        harvest.run(islice(source, state.log.documents, None), progress, checkpoint_seconds, force)
+        harvest = Pass(subject, attached, corpus, examples, seed, state, shard)
+        rest = source if shard else islice(source, state.log.documents, None)
+        harvest.run(rest, progress, checkpoint_seconds, force)
         state.finish(harvest.report())
     return ExampleStore.open(directory)
 
@@ -70,7 +76,8 @@ def collect(
 def merge(stores: Sequence[ExampleStore], directory: Path | str) -> ExampleStore:
     """Write the store of the union of stores that were collected over different documents.
 
-    It equals one harvest of all the documents in turn.
+    It equals one harvest of all the documents in turn: of the shards of a corpus in every array,
+    of others but for the last digits of activations.
 
     Raises:
         AutointerpError: if there are none, or they differ in anything but their documents.
@@ -78,9 +85,10 @@ def merge(stores: Sequence[ExampleStore], directory: Path | str) -> ExampleStore
     if not stores:
         raise AutointerpError("nothing to merge: no stores were given")
     directory = Path(directory)
-    settings = stores[0].header["settings"]
+    settings = {k: v for k, v in stores[0].header["settings"].items() if k != "shard"}
     for store in stores[1:]:
-        HarvestState.compare(store.directory, store.header["settings"], settings, {"corpus"})
+        ignored = {"corpus", "shard"}
+        HarvestState.compare(store.directory, store.header["settings"], settings, ignored)
     with _disk_errors(directory):
         state = HarvestState.resume(
             directory,
@@ -90,8 +98,20 @@ def merge(stores: Sequence[ExampleStore], directory: Path | str) -> ExampleStore
         )
         for store in stores:
             absorb(state, store)
-        state.finish({})
+        state.finish(_reported([store.header["report"] for store in stores]))
     return ExampleStore.open(directory)
+
+
+def _reported(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What merged stores tell of how they were collected: side by side."""
+    told = [report for report in reports if report]
+    if not told:
+        return {}
+    speed = sum(report["tokens_per_second"] for report in told)
+    return {
+        "tokens_per_second": speed,
+        "peak_memory_bytes": max(report["peak_memory_bytes"] for report in told),
+    }
 
 
 def _attach(subject: Subject, attached: Attached) -> Attached:

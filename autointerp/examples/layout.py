@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,33 @@ def grouped(
             return
         tokens -= size
         yield group, encoded
+
+
+class Group(NamedTuple):
+    """Documents that are read together; ``before`` are the tokens of the corpus before them."""
+
+    before: int
+    texts: list[str]
+    encoded: Encoded
+    own: bool  # whether they are this pass's to read
+
+
+def placed(
+    groups: Iterable[tuple[list[str], Encoded]], before: int, own: tuple[int, int], done: int
+) -> Iterator[Group]:
+    """The groups up to the end of the range ``own``, in tokens of the corpus.
+
+    Those that begin in the range belong to this pass, less the first ones of together ``done``
+    tokens. ``before`` are the tokens before the first group.
+    """
+    for texts, encoded in groups:
+        if before >= own[1]:
+            return
+        size = sum(map(len, encoded))
+        mine = before >= own[0]
+        yield Group(before, texts, encoded, mine and done <= 0)
+        done -= size if mine else 0
+        before += size
 
 
 def recorded(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,14 @@ from autointerp.examples.writing import OWNERS_AT_ONCE
 
 
 def absorb(state: HarvestState, store: ExampleStore) -> None:
-    """Add all that a finished store holds to the state, its documents after those there."""
+    """Add all that a finished store holds to the state, its documents after those there.
+
+    Of shards of one corpus, taken in order, that makes the state of one pass over all of it.
+    """
     shift = np.uint32(state.windows)
     records = store.documents.copy()
     records["first_window"] += shift
-    tokens = np.fromfile(store.directory / "tokens.bin", state.log.dtype)
-    state.log.append(tokens, records)
+    state.log.extend(store.directory / "tokens.bin", records)
     windows = np.load(store.directory / "background_windows.npy") + shift
     state.background.offer(np.load(store.directory / "background_keys.npy"), windows)
     offsets = np.load(store.directory / "token_offsets.npy")
@@ -30,8 +33,10 @@ def absorb(state: HarvestState, store: ExampleStore) -> None:
     keys = np.load(store.directory / "token_keys.npy")
     numbers = np.load(store.directory / "token_windows.npy") + shift
     state.tokens.add(bare_entries(owners, keys, numbers))
+    folders = {entry["name"]: number for number, entry in enumerate(store.header["coders"])}
     for name, tally in state.tallies.items():
         _absorb_coder(state, name, tally, store, windows, shift)
+        _absorb_sums(state, name, tally, store.directory / "coders" / str(folders[name]))
     state.windows += store.header["windows"]
 
 
@@ -44,12 +49,9 @@ def _absorb_coder(
     shift: np.uint32,
 ) -> None:
     arrays = store.arrays(name)
-    for counted in ("firing_count", "activation_sum", "window_count"):
-        getattr(tally, counted).__iadd__(arrays[counted])
+    tally.firing_count += arrays["firing_count"]
+    tally.window_count += arrays["window_count"]
     tally.maximum = np.maximum(tally.maximum, arrays["maximum"])
-    sums = np.asarray(arrays["quality"])
-    if len(sums):
-        state.quality(name, len(sums) - 3).sums += sums
     added = np.empty(len(arrays["background_windows"]), BACKGROUND)
     added["window"] = background[arrays["background_windows"]]
     added["latent"] = np.repeat(np.arange(tally.width), np.diff(arrays["background_offsets"]))
@@ -61,6 +63,14 @@ def _absorb_coder(
             block = offsets[low : low + OWNERS_AT_ONCE]
             reservoir.add(_stored(tally, arrays, block, group, low, shift))
     tally.compact(state.background.numbers)
+
+
+def _absorb_sums(state: HarvestState, name: str, tally: CoderTally, folder: Path) -> None:
+    for part in ("", "_low"):
+        tally.activation_sum.add(np.load(folder / f"activation_sum{part}.npy"))
+        sums = np.load(folder / f"quality{part}.npy")
+        if len(sums):
+            state.quality(name, len(sums) - 3).sums.add(sums)
 
 
 def _stored(

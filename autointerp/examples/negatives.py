@@ -8,14 +8,21 @@ those in which the latent is active are left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autointerp.examples.contrast import GROUPS, Contrasts, Group, contrasts, joined
+from autointerp.examples.contrast import (
+    GROUPS,
+    Group,
+    Negatives,
+    chunks_of,
+    contrasts,
+    joined,
+)
 from autointerp.examples.draws import addresses, draw, race, seed_of, split_addresses
 from autointerp.examples.neighbours import neighbours
 from autointerp.examples.options import Attached
@@ -50,10 +57,12 @@ def prepare(
     coders: Coders,
     latents: Sequence[LatentId],
     progress: Progress | None = None,
+    only: Collection[LatentId] | None = None,
 ) -> None:
     """Find and save the hard negatives and logit-lens tokens of these latents.
 
-    Latents that were prepared before cost nothing; an interrupted call keeps what it finished.
+    Latents that were prepared before cost nothing, nor do chunks of them with none of ``only``;
+    an interrupted call keeps what it finished.
     ``progress`` is told (tokens read, tokens to read) for each chunk of latents.
 
     Raises:
@@ -61,20 +70,25 @@ def prepare(
         KeyError: if ``coders`` lacks a latent's coder.
     """
     prepared = contrasts(store)
-    todo = sorted({latent for latent in latents if latent not in prepared})
     finder = _Finder(store)
-    for low in range(0, len(todo), CHUNK):
-        _prepare_chunk(finder, subject, coders, todo[low : low + CHUNK], prepared, progress)
+    for chunk in chunks_of(prepared, latents, CHUNK, only):
+        prepared.add(_found(finder, subject, coders, chunk, progress))
 
 
-def _prepare_chunk(
+def find_negatives(
+    store: ExampleStore, subject: Subject, coders: Coders, latents: Sequence[LatentId]
+) -> Negatives:
+    """What :func:`prepare` saves of one chunk of latents."""
+    return _found(_Finder(store), subject, coders, list(latents), None)
+
+
+def _found(
     finder: _Finder,
     subject: Subject,
     coders: Coders,
     latents: list[LatentId],
-    prepared: Contrasts,
     progress: Progress | None,
-) -> None:
+) -> Negatives:
     near = _all_neighbours(finder.store, coders, latents)
     plans = [finder.candidates(latent, near[latent]) for latent in latents]
     wanted = [
@@ -86,7 +100,7 @@ def _prepare_chunk(
         for plan, found in zip(plans, active, strict=True)
     ]
     lenses = [_logit_lens(subject, coders[latent.coder][0], latent.index) for latent in latents]
-    prepared.add(joined(latents, chosen, np.array(lenses, np.int32)))
+    return joined(latents, chosen, np.array(lenses, np.int32))
 
 
 def _first_inactive(

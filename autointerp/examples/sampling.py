@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,8 @@ BLOCK = 16  # latents that are well built together
 TOKEN_MATCHED = 20
 TOP_TOKENS = 10
 _QUANTILES = np.linspace(0, 1, 11)
+
+T = TypeVar("T")
 
 
 def evidence(store: ExampleStore, latent: LatentId) -> Evidence:
@@ -139,14 +142,27 @@ def spare_collector() -> None:
 class SetBuilder:
     """Evidence and one split's labelled sets of many latents, built a block at a time.
 
-    Latents are best taken in the order given; a latent's block is let go as it is taken.
+    Latents are best taken in the order in which they are expected; what was built of a latent is
+    let go as it is taken.
     """
 
-    def __init__(self, store: ExampleStore, split: Split, latents: Iterable[LatentId]) -> None:
+    def __init__(self, store: ExampleStore, split: Split, latents: Iterable[LatentId] = ()) -> None:
         self._store = store
         self._split: Split = split
         self._waiting = dict.fromkeys(latents)
         self._built: dict[LatentId, tuple[Evidence, LabelledSet]] = {}
+
+    def ahead(self, items: Iterable[T], latent_of: Callable[[T], LatentId]) -> Iterator[T]:
+        """The items, each block's latents being expected before the first of it is handed on."""
+        rest = iter(items)
+        while block := list(islice(rest, BLOCK)):
+            self._waiting.update(dict.fromkeys(map(latent_of, block)))
+            yield from block
+
+    def pass_over(self, latent: LatentId) -> None:
+        """Do not expect the latent any more."""
+        self._waiting.pop(latent, None)
+        self._built.pop(latent, None)
 
     def take(self, latent: LatentId) -> tuple[Evidence, LabelledSet]:
         """What an explainer may see of the latent, and the windows to judge it on.

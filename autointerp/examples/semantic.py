@@ -7,7 +7,7 @@ with the windows that it fires in most, of EXPLAIN.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from autointerp.examples.contrast import Contrasts, Group, joined
+from autointerp.examples.contrast import Contrasts, Group, chunks_of, joined
 from autointerp.examples.draws import split_addresses
 from autointerp.examples.pools import codes_of
 from autointerp.examples.store import ExampleStore
@@ -40,9 +40,10 @@ def semantic(store: ExampleStore) -> Contrasts | None:
     return _OF_STORE.get(store)
 
 
-def open_semantic(store: ExampleStore, identity: str) -> Contrasts:
-    """Have labelled sets of the store hold the semantic negatives that an embedder found."""
-    _OF_STORE[store] = Contrasts(store, GROUPS, "semantic", identity)
+def open_semantic(store: ExampleStore, identity: str, own: Path | None = None) -> Contrasts:
+    """Have labelled sets of the store hold the semantic negatives that an embedder found; ``own``
+    is where new ones go."""
+    _OF_STORE[store] = Contrasts(store, GROUPS, "semantic", identity, own)
     return _OF_STORE[store]
 
 
@@ -52,24 +53,26 @@ def prepare_semantic(
     identity: str,
     latents: Sequence[LatentId],
     progress: Progress | None = None,
+    only: Collection[LatentId] | None = None,
+    own: Path | None = None,
 ) -> None:
     """Find and save the semantic negatives of these latents, and use them from now on.
 
-    Latents that were prepared before cost nothing. ``load`` gives the embedder, if it is needed;
+    Latents that were prepared before cost nothing, nor do chunks of them with none of ``only``;
+    new ones go to the folder ``own``, if it is given. ``load`` gives the embedder, if it is needed;
     ``identity`` tells its vectors from others'. ``progress`` is told (windows embedded, windows to
     embed) of the index, then of each chunk of latents.
 
     Raises:
         AutointerpError: if a latent is not in the store.
     """
-    prepared = open_semantic(store, identity)
-    todo = sorted({latent for latent in latents if latent not in prepared})
-    if not todo:
+    prepared = open_semantic(store, identity, own)
+    chunks = chunks_of(prepared, latents, CHUNK, only)
+    if not chunks:
         return
     embed = load()
     index = {split: _index(store, embed, split, prepared.directory, progress) for split in WANTED}
-    for low in range(0, len(todo), CHUNK):
-        chunk = todo[low : low + CHUNK]
+    for chunk in chunks:
         exemplars = _exemplars(store, embed, chunk, progress)
         found = [
             [_nearest(store, latent, split, index[split], asked) for split in WANTED]
@@ -85,7 +88,7 @@ def _index(
     path = folder / f"index-{split}.npy"
     if not path.is_file():
         vectors = _embedded(store, embed, codes_of(store.background(split)), progress)
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
         with unfinished.open("wb") as file:
             np.save(file, vectors)

@@ -205,7 +205,7 @@ class HarvestState:
             "hook": hook,
             "width": width,
             "claims": claims,
-            "variance_explained": variance_explained(quality.sums) if quality else None,
+            "variance_explained": variance_explained(quality.sums.high) if quality else None,
         }
 
     def _tally(self, number: int, width: int, header: dict[str, Any], arrays: Arrays) -> CoderTally:
@@ -225,7 +225,7 @@ class HarvestState:
         }
         arrays |= {f"tokens_{k}": v for k, v in self.tokens.state().items()}
         return arrays | {
-            f"quality{i}": self.qualities[n].sums
+            f"quality{i}": np.stack([self.qualities[n].sums.high, self.qualities[n].sums.low])
             for i, n in enumerate(self.coders)
             if n in self.qualities
         }
@@ -237,8 +237,9 @@ class HarvestState:
             getattr(self.tokens, key)[...] = arrays[f"tokens_{key}"]
         for i, name in enumerate(self.coders):
             if f"quality{i}" in arrays:
-                sums = arrays[f"quality{i}"]
-                self.quality(name, len(sums) - 3).sums = sums
+                high, low = arrays[f"quality{i}"]
+                sums = self.quality(name, len(high) - 3).sums
+                sums.high[...], sums.low[...] = high, low
 
     def _header(self) -> dict[str, Any]:
         return {

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from autointerp.examples.documents import Geometry, ranges
 from autointerp.examples.layout import (
     CHUNK_TOKENS,
-    Encoded,
+    Group,
     Rows,
     chunk_of,
     grouped,
+    placed,
     recorded,
     rows_of,
 )
@@ -27,6 +28,7 @@ from autointerp.examples.options import Attached, CorpusOptions, ExampleOptions,
 from autointerp.examples.state import HarvestState
 from autointerp.examples.tally import Chunk, CoderTally
 from autointerp.latents import AutointerpError
+from autointerp.latents.shards import Shard
 from autointerp.subject.coders import SparseCoder
 from autointerp.subject.model import Batch, HookPoint, Subject
 
@@ -76,7 +78,7 @@ class _Adder:
 
 
 class Pass:
-    """One pass in progress."""
+    """One pass in progress, over a corpus or over one shard of it."""
 
     def __init__(
         self,
@@ -86,9 +88,12 @@ class Pass:
         examples: ExampleOptions,
         seed: int,
         state: HarvestState,
+        shard: Shard | None = None,
     ) -> None:
         self.subject, self.coders = subject, coders
-        self.total, self.examples, self.seed, self.state = corpus.tokens, examples, seed, state
+        self.examples, self.seed, self.state = examples, seed, state
+        self.corpus_tokens, self.shard = corpus.tokens, shard
+        self.own = shard.bounds(corpus.tokens) if shard else (0, corpus.tokens)
         self.geometry = Geometry.of(examples.window, subject.context_length)
         self.hooks = sorted({a.hook for a in coders.values()})
         self._began = time.perf_counter()
@@ -104,14 +109,16 @@ class Pass:
     ) -> None:
         """Read texts to their end or to the token limit, with checkpoints on the way.
 
+        ``texts`` are those that are not in the state yet; of a shard, all those of the corpus.
         Documents are fetched in one thread, and what a chunk adds to the reservoirs is added in
         another, while the subject reads.
         """
         state, saved, cost = self.state, time.perf_counter(), 0.0
-        groups = grouped(texts, self.subject.encode_texts, self.total - state.log.tokens)
         with self._adder:
-            for group, encoded in _ahead(groups):
-                self._read(group, encoded, force=force)
+            for group in _ahead(self._groups(texts)):
+                if not group.own:
+                    continue
+                self._read(group, force=force)
                 if progress:
                     progress(self.progress())
                 # Checkpoints take at most a thirtieth of the time, however large the state.
@@ -123,28 +130,37 @@ class Pass:
                     cost = saved - began
             self._adder.catch_up()
 
+    def _groups(self, texts: Iterator[str]) -> Iterator[Group]:
+        """A shard's begin where those of a pass over the whole corpus do: it reads what that
+        reads, in the same batches."""
+        done = self.state.log.tokens
+        before, done = (0, done) if self.shard else (done, 0)
+        groups = grouped(texts, self.subject.encode_texts, self.corpus_tokens - before)
+        return placed(groups, before, self.own, done)
+
     def progress(self) -> Progress:
         log = self.state.log
         seconds = time.perf_counter() - self._began
         speed = (log.tokens - self._begun_tokens) / seconds
-        return Progress(log.tokens, self.total, log.documents, speed)
+        return Progress(log.tokens, self.own[1] - self.own[0], log.documents, speed)
 
     def report(self) -> dict[str, Any]:
         """What ``collect`` tells of its own run."""
         speed = self.progress().tokens_per_second
         return {"tokens_per_second": speed, "peak_memory_bytes": peak_memory()}
 
-    def _read(self, texts: list[str], encoded: Encoded, force: bool) -> None:
+    def _read(self, group: Group, force: bool) -> None:
         state, geometry, seed = self.state, self.geometry, self.seed
-        records = recorded(texts, encoded, geometry, self.examples.splits, seed)
+        encoded = group.encoded
+        records = recorded(group.texts, encoded, geometry, self.examples.splits, seed)
         chunk = chunk_of(encoded, records, geometry, seed, state.windows, state.background)
         rows = rows_of(encoded, records, geometry)
-        first = state.log.documents == 0
+        first, checked = group.before == 0, force or state.log.documents > 0
         state.append(chunk, records)
         self._measure_transcoders(rows, QUALITY_FIRST if first else QUALITY_TOKENS)
-        self._activations(chunk, rows, first, force)
+        self._activations(chunk, rows, first, checked)
 
-    def _activations(self, chunk: Chunk, rows: Rows, first: bool, force: bool) -> None:
+    def _activations(self, chunk: Chunk, rows: Rows, first: bool, checked: bool) -> None:
         stride = max(1, CHUNK_TOKENS // QUALITY_TOKENS // QUALITY_BATCHES)
         waiting: dict[str, list[_Part]] = {name: [] for name in self.coders}
         for number, batch in enumerate(self.subject.activations(rows.tokens, self.hooks)):
@@ -152,9 +168,9 @@ class Pass:
             flat = {hook: _select(state, valid) for hook, state in batch.states.items()}
             if number % QUALITY_BATCHES == 0:
                 self._measure(flat, max(1, len(index) // QUALITY_FIRST) if first else stride)
-            if first and not force:
+            if not checked:
                 self._refuse_worthless()
-            first = False
+            first, checked = False, True
             for name, (coder, hook, _) in self.coders.items():
                 waiting[name].append(_sparse(coder, flat[hook], index))
                 if sum(len(part[0]) for part in waiting[name]) > ACTIVATIONS_AT_ONCE:

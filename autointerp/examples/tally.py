@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autointerp.examples.documents import Hash, ranges, splitmix64
+from autointerp.examples.exact import ExactSums
 from autointerp.examples.reservoir import COUNT_BITS, EMPTY, Entries, Reservoir
 from autointerp.examples.store import GROUPS
 from autointerp.latents import SPLITS, AutointerpError
@@ -93,7 +94,7 @@ class CoderTally:
     def __init__(self, width: int, keep: tuple[int, int, int, int], log: PairLog) -> None:
         self.width, self.log = width, log
         self.firing_count = np.zeros(width, np.int64)
-        self.activation_sum = np.zeros(width, np.float64)
+        self.activation_sum = ExactSums(width)
         self.maximum = np.zeros(width, np.float32)
         self.window_count = np.zeros((width, len(SPLITS)), np.int64)
         self.reservoirs = [Reservoir(width, k) for k in keep]
@@ -132,7 +133,7 @@ class CoderTally:
         starts = _boundaries(latents)
         owners = latents[starts]
         self.firing_count[owners] += np.diff(starts, append=len(latents))
-        self.activation_sum[owners] += np.add.reduceat(values, starts, dtype=np.float64)
+        self.activation_sum.add(np.add.reduceat(values, starts, dtype=np.float64), owners)
         peaks = np.maximum.reduceat(values, starts)
         self.maximum[owners] = np.maximum(self.maximum[owners], peaks)
 
@@ -210,7 +211,8 @@ class CoderTally:
         """Everything but the pair log, for a checkpoint."""
         arrays: Arrays = {
             "firing_count": self.firing_count,
-            "activation_sum": self.activation_sum,
+            "activation_sum": self.activation_sum.high,
+            "activation_sum_low": self.activation_sum.low,
             "maximum": self.maximum,
             "window_count": self.window_count,
             "background": self.background,
@@ -224,8 +226,10 @@ class CoderTally:
         """Take up the state that :meth:`state` gave."""
         self.background = arrays["background"]
         self._live_pairs = int(arrays["log"][1])
-        for name in ("firing_count", "activation_sum", "maximum", "window_count"):
+        for name in ("firing_count", "maximum", "window_count"):
             getattr(self, name)[...] = arrays[name]
+        self.activation_sum.high[...] = arrays["activation_sum"]
+        self.activation_sum.low[...] = arrays["activation_sum_low"]
         for number, reservoir in enumerate(self.reservoirs):
             for name in reservoir.state():
                 getattr(reservoir, name)[...] = arrays[f"reservoir{number}_{name}"]

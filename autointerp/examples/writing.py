@@ -36,14 +36,16 @@ def write_tally(
     slots = order[np.searchsorted(background_numbers, background["window"], sorter=order)]
     arrays = {
         "firing_count": tally.firing_count,
-        "activation_sum": tally.activation_sum,
+        "activation_sum": tally.activation_sum.high,
+        "activation_sum_low": tally.activation_sum.low,
         "maximum": tally.maximum,
         "window_count": tally.window_count,
         "entry_offsets": bounds[at],
         "background_offsets": np.searchsorted(background["latent"], np.arange(tally.width + 1)),
         "background_windows": slots.astype(np.uint32),
         "background_maxima": background["maximum"],
-        "quality": quality.sums if quality else np.zeros(0),
+        "quality": quality.sums.high if quality else np.zeros(0),
+        "quality_low": quality.sums.low if quality else np.zeros(0),
     }
     for key, array in arrays.items():
         save_array(folder / f"{key}.npy", array)

@@ -39,7 +39,7 @@ class Breaker:
         if self.failed > MOST_FAILED * self.latents:
             raise StoppedError(
                 f"{self.failed} of {self.latents} latents failed; see log.jsonl, "
-                "then run again to continue"
+                "then run again to continue (--retry-failed: with these too)"
             )
         n = len(self._differences)
         if n < FEWEST_DIFFERENCES:

@@ -69,6 +69,13 @@ def build_embedder(config: RunConfig) -> Embedder:
         raise AutointerpError(f"embedder: {error}") from error
 
 
+def build_base_lm(config: RunConfig, name: str) -> Subject:
+    """The local base language model of that name. Raises AutointerpError if there is none."""
+    like = config.subject
+    length = 2**20  # as many as the model takes
+    return load_subject(name, dtype=like.dtype, device=like.device, context_length=length)
+
+
 def embedder_identity(config: RunConfig) -> str:
     """What tells the embedder's vectors from another's: its name, revision and files."""
     path = Path(config.embedder.model)
@@ -99,7 +106,7 @@ def attach(
 
 
 def corpus_options(config: RunConfig) -> CorpusOptions:
-    return CorpusOptions(**config.corpus.model_dump())
+    return CorpusOptions(**config.corpus.model_dump(exclude={"license"}))
 
 
 def example_options(config: RunConfig) -> ExampleOptions:
@@ -127,7 +134,7 @@ def settings(config: RunConfig, hashes: Mapping[str, str], *, explain: bool) -> 
     held: dict[str, Any] = {
         "run": {"seed": tree["run"]["seed"]},
         "subject": subject,
-        "corpus": tree["corpus"],
+        "corpus": {k: v for k, v in tree["corpus"].items() if k != "license"},
         "examples": tree["examples"],
         "checkpoints": dict(hashes),
         "scorers": {s["kind"]: _but_kind(s) for s in tree["scorers"]},

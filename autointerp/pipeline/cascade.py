@@ -20,15 +20,16 @@ from autointerp.latents import Explanation, LatentId
 from autointerp.llm.client import BudgetExhausted
 from autointerp.pipeline.breaker import Breaker
 from autointerp.pipeline.local import run_tasks
+from autointerp.pipeline.plan import Done, unexplained
 from autointerp.pipeline.results import Results
-from autointerp.pipeline.rows import Scored, is_scored
+from autointerp.pipeline.retries import NO_RETRY, Retry
+from autointerp.pipeline.rows import TRUE, Scored, is_scored
 from autointerp.pipeline.standings import (
     SELECT,
     STOPPED,
     SelectScorer,
     Standing,
     escalated,
-    failed,
     standings,
 )
 from autointerp.pipeline.tasks import (
@@ -50,6 +51,7 @@ class Cascade:
     results: Results
     observe: Callable[[str, int, int], None]
     report: Report
+    retry: Retry = NO_RETRY
 
     @property
     def tiers(self) -> list[str]:
@@ -60,7 +62,7 @@ class Cascade:
         """Whether anything is left to explain, to judge on SELECT, or to publish."""
         found = standings(self.results, self.tiers)
         return bool(self._unpublished(latents)) or any(
-            _lacks(found.get(latent, Standing()), tier)
+            self._lacks(found.get(latent, Standing()), tier)
             for place, tier in enumerate(self.tiers)
             for latent in self._wanted(place, latents)
         )
@@ -97,15 +99,21 @@ class Cascade:
         low = escalated(found, earlier, self.config.explainer["escalate_below"])
         return [latent for latent in low if latent in asked]
 
-    def _finished(self, tier: str) -> set[LatentId]:
-        return {e.latent for e in self.results.explanations(tier) if e.status != "failed"}
+    def _lacks(self, standing: Standing, tier: str) -> bool:
+        """Whether the tier has still to explain the latent, or to be judged."""
+        explanation = standing.explanations.get(tier)
+        if explanation is None:
+            return True
+        if explanation.status == "failed":
+            return bool(self.retry.of(tier, explanation.latent))
+        again = self.retry.of_score((explanation.id, SELECT, TRUE))
+        return is_scored(explanation) and (tier not in standing.scores or bool(again))
 
     async def _explain(
         self, tools: Tools, section: Mapping[str, Any], wanted: Sequence[LatentId]
     ) -> None:
         tier = section["kind"]
-        finished = self._finished(tier)
-        todo = [latent for latent in wanted if latent not in finished]
+        todo = list(unexplained(self.results, wanted, tier, self.retry))
         breaker = Breaker()
 
         def done(_: LatentId, explanation: Explanation) -> None:
@@ -115,8 +123,9 @@ class Cascade:
 
         if todo:
             sets = SetBuilder(self.store, "select", todo)
-            task = ExplainTask(self.store, sets, tools.explainer(section), tier, self.report)
-            await self._run(todo, task, done)
+            explainer = tools.explainer(section)
+            task = ExplainTask(self.store, sets, explainer, tier, self.report, self.retry)
+            await self._run(tools, todo, task, done)
 
     async def _judge(self, tools: Tools, tier: str, wanted: Sequence[LatentId]) -> None:
         """Score the explanations of a tier by detection on SELECT."""
@@ -127,21 +136,25 @@ class Cascade:
         detection = SelectScorer(section["select"] or few, seed, judge)
         scorer = NamedScorer(SELECT, detection, judge.name)
         explanations = [made[latent] for latent in wanted if latent in made]
-        done_before = self.results.score_keys()
+        known = Done(self.results, self.retry)
         task = ScoreTask(
-            self.store, explanations, [scorer], {}, done_before, self.report, split="select"
-        )
-        breaker = Breaker()
+            self.store, explanations, [scorer], {}, known, self.report,
+            split="select", retry=self.retry,
+        )  # fmt: skip
+        todo, breaker = list(task.todo), Breaker()
 
         def done(_: Explanation, scores: list[Scored]) -> None:
             self.results.put_scores(scores)
-            self._observe(f"judge: {tier}", explanations, task.todo, breaker)
+            self._observe(f"judge: {tier}", explanations, todo, breaker)
             breaker.record(failed=any(s.score.status == "failed" for s in scores))
 
-        await self._run(task.todo, task, done)
+        await self._run(tools, todo, task, done)
 
-    async def _run(self, todo: Sequence[Any], task: Any, done: Callable[..., None]) -> None:
-        await run_tasks(todo, task, done, concurrency=self.config.engine.concurrency)
+    async def _run(
+        self, tools: Tools, todo: Sequence[Any], task: Any, done: Callable[..., None]
+    ) -> None:
+        most = self.config.in_flight("explain")
+        await run_tasks(todo, task, done, concurrency=most, room=tools.room)
 
     def _observe(
         self, stage: str, wanted: Sequence[Any], todo: Sequence[Any], breaker: Breaker
@@ -150,7 +163,7 @@ class Cascade:
 
     def _stopped(self, tier: str, wanted: Sequence[LatentId], spent: BudgetExhausted) -> str:
         found = standings(self.results, self.tiers)
-        left = sum(_lacks(found[latent], tier) for latent in wanted)
+        left = sum(self._lacks(found[latent], tier) for latent in wanted)
         return f"escalation stopped in {tier}, {left} of {len(wanted)} latents left: {spent}"
 
     def _publish(self, latents: Sequence[LatentId]) -> None:
@@ -175,11 +188,3 @@ class Cascade:
                 if best != stored.get(latent):
                     rows.append((best, tier, standing.values))
         return rows
-
-
-def _lacks(standing: Standing, tier: str) -> bool:
-    """Whether the tier has still to explain the latent, or to be judged."""
-    explanation = standing.explanations.get(tier)
-    if explanation is None or failed(standing, tier):
-        return True
-    return is_scored(explanation) and tier not in standing.scores

@@ -7,11 +7,13 @@ naming the latent's commonest peak tokens would have earned.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autointerp.latents import Explanation, LatentId
 from autointerp.patterns import NOTHING_TEXT, Clause, Pattern, Token
@@ -25,6 +27,9 @@ CHANCE_MARGIN = 0.05
 
 _BIN = 8
 _ATTEMPTS = 20
+
+Indices = Mapping[str, NDArray[np.int64]]  # latents by coder, ascending
+Texts = Callable[[Sequence[LatentId]], Mapping[LatentId, str]]  # of explained latents, by latent
 
 
 @dataclass(frozen=True)
@@ -43,42 +48,52 @@ class Control:
         return Explanation(self.latent, self.text, f"control.{self.name}", reason=reason)
 
 
-def controlled(
-    explanations: Sequence[Explanation], *, seed: int, limit: int = LIMIT
-) -> list[LatentId]:
+def controlled(latents: Iterable[LatentId], *, seed: int, limit: int = LIMIT) -> list[LatentId]:
     """The latents of a run that get controls: a seeded uniform sample of the explained ones.
 
     Each latent's place depends on (seed, latent) alone, so latents added later change little.
     """
-    latents = sorted(_texts(explanations))
-    draws = {i: derived_generator(seed, "controlled", i).random() for i in latents}
-    return sorted(sorted(latents, key=draws.__getitem__)[:limit])
+    draws = ((derived_generator(seed, "controlled", i).random(), i) for i in latents)
+    return sorted(latent for _, latent in heapq.nsmallest(limit, draws))
 
 
 def shuffled(
-    explanations: Sequence[Explanation],
-    densities: Mapping[LatentId, float],
+    explained: Indices,
+    densities: Mapping[str, NDArray[np.number[Any]]],
+    texts: Texts,
     latents: Sequence[LatentId],
     *,
     seed: int,
 ) -> list[Control]:
     """Each latent with the text of another of its coder and of like density.
 
-    The explained latents of a coder are sorted by density and cut into runs of 8 or a few more;
-    in every run the texts go round in one random cycle, so that none stays where it was. Of
-    several cycles the one is taken that leaves fewest latents with a text equal to their own. A
-    coder with one explained latent has no shuffled control.
+    The explained latents of a coder are sorted by density ([width] a coder) and cut into runs of
+    8 or a few more; in every run the texts go round in one random cycle, so that none stays where
+    it was. Of several cycles the one is taken that leaves fewest latents with a text equal to
+    their own. A coder with one explained latent has no shuffled control. Texts are read of those
+    runs alone that have one of ``latents``.
     """
-    texts = _texts(explanations)
     donors: dict[LatentId, LatentId] = {}
-    for coder in sorted({i.coder for i in texts}):
-        members = sorted((i for i in texts if i.coder == coder), key=lambda i: (densities[i], i))
-        for k, group in enumerate(_runs(members)):
-            rng = derived_generator(seed, "shuffled", coder, k)
-            cycles = [_cycle(group, rng) for _ in range(_ATTEMPTS)]
-            repeats = [sum(texts[i] == texts[d] for i, d in c.items()) for c in cycles]
-            donors |= cycles[repeats.index(min(repeats))]
-    return [Control("shuffled", i, texts[donors[i]], donors[i]) for i in latents if i in donors]
+    for coder in sorted({latent.coder for latent in latents}):
+        wanted = {latent.index for latent in latents if latent.coder == coder}
+        members = explained.get(coder, np.zeros(0, np.int64))
+        ranked = members[np.lexsort((members, densities[coder][members]))]
+        for k, part in enumerate(_runs(ranked)):
+            if not wanted.isdisjoint(part):
+                rng = derived_generator(seed, "shuffled", coder, k)
+                donors |= _fewest_repeats([LatentId(coder, index) for index in part], texts, rng)
+    at = [i for i in latents if i in donors]
+    found = texts([donors[i] for i in at])
+    return [Control("shuffled", i, found[donors[i]], donors[i]) for i in at]
+
+
+def _fewest_repeats(
+    group: Sequence[LatentId], texts: Texts, rng: np.random.Generator
+) -> dict[LatentId, LatentId]:
+    found = texts(group)
+    cycles = [_cycle(group, rng) for _ in range(_ATTEMPTS)]
+    repeats = [sum(found[i] == found[d] for i, d in cycle.items()) for cycle in cycles]
+    return cycles[repeats.index(min(repeats))]
 
 
 def empty(latents: Sequence[LatentId], text: str = NOTHING_TEXT) -> list[Control]:
@@ -87,18 +102,19 @@ def empty(latents: Sequence[LatentId], text: str = NOTHING_TEXT) -> list[Control
 
 
 def neighbour(
-    explanations: Sequence[Explanation],
+    texts: Texts,
     nearest: Callable[[LatentId], Sequence[LatentId]],
     latents: Sequence[LatentId],
 ) -> list[Control]:
     """Each latent with the text of the decoder-nearest latent that has one.
 
-    ``nearest`` gives a latent's neighbours, nearest first; a latent none of whose neighbours is
-    explained has no such control.
+    ``nearest`` gives a latent's explained neighbours, nearest first; a latent without any has no
+    such control.
     """
-    texts = _texts(explanations)
-    found = {i: next((d for d in nearest(i) if d in texts and d != i), None) for i in latents}
-    return [Control("neighbour", i, texts[d], d) for i, d in found.items() if d is not None]
+    found = {i: next((d for d in nearest(i) if d != i), None) for i in latents}
+    donors = {i: d for i, d in found.items() if d is not None}
+    read = texts([*dict.fromkeys(donors.values())])
+    return [Control("neighbour", i, read[d], d) for i, d in donors.items()]
 
 
 def token_list(
@@ -117,22 +133,14 @@ def is_chance(mean: Interval, chance: float = 0.5) -> bool:
     return chance - CHANCE_MARGIN <= mean.low and mean.high <= chance + CHANCE_MARGIN
 
 
-def _texts(explanations: Sequence[Explanation]) -> dict[LatentId, str]:
-    return {e.latent: e.text for e in explanations if e.status == "explained"}
-
-
 def _list_text(tokens: Sequence[str]) -> str:
     return str(Pattern((Clause(tuple(Token(t) for t in tokens)),)))
 
 
-def _runs(members: Sequence[LatentId]) -> list[list[LatentId]]:
+def _runs(members: NDArray[np.int64]) -> Iterator[list[int]]:
     """Cut into runs of at least ``_BIN`` and less than twice as many, or one shorter run."""
-    if len(members) < 2:
-        return []
-    return [
-        [members[i] for i in part]
-        for part in np.array_split(range(len(members)), max(1, len(members) // _BIN))
-    ]
+    if len(members) >= 2:
+        yield from (part.tolist() for part in np.array_split(members, max(1, len(members) // _BIN)))
 
 
 def _cycle(group: Sequence[LatentId], rng: np.random.Generator) -> dict[LatentId, LatentId]:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import shutil
+import socket
+import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from autointerp.latents import AutointerpError, LatentId
-from autointerp.pipeline.status import LOCK
+from autointerp.pipeline.status import FRESH, LOCK, is_at_work, read_status, write_atomically
 
 RESULTS = "results.sqlite"
 EXAMPLES = "examples"
 CONFIG = "config.yaml"
 RECORD = "versions.json"
 LOCK_ATTEMPTS = 10
+WAIT = 0.5  # seconds between two looks at whether another machine is at work
 
 
 @contextmanager
@@ -39,6 +43,7 @@ def writing(run: Path) -> Iterator[None]:
         ) from error
     with lock:
         _hold(lock, run)
+        _wait_for_others(run)
         yield
 
 
@@ -48,9 +53,30 @@ def _hold(lock: IO[str], run: Path) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:  # perhaps only by a look at the status, which takes an instant
             time.sleep(0.02)
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+            raise AutointerpError(
+                f"the file system of {run} keeps no locks; mount it with them, or set run.directory"
+                " to another"
+            ) from error
         else:
             return
     raise AutointerpError(f"another process is running in {run}; wait, or stop it")
+
+
+def _wait_for_others(run: Path) -> None:
+    """Refuse a directory that a process on another machine works in, where no lock tells of it.
+
+    Such a process writes its status every few seconds; one that has just ended does not.
+    """
+    first = read_status(run)
+    until = time.monotonic() + FRESH
+    while first and time.monotonic() < until and is_at_work(run, first, locked=True):
+        time.sleep(WAIT)
+        if (read_status(run) or first).get("written") != first.get("written"):
+            host = first.get("host")
+            raise AutointerpError(f"another process is running in {run}, on {host}; stop it first")
 
 
 def check_space(run: Path, needed: int) -> None:
@@ -67,6 +93,12 @@ def check_space(run: Path, needed: int) -> None:
         )
 
 
+def free_bytes(path: Path) -> int:
+    """Room on the disk where a directory is, or will be."""
+    there = next(p for p in (path, *path.absolute().parents) if p.exists())
+    return shutil.disk_usage(there).free
+
+
 def store_bytes(tokens: int, latents: int, windows: int, window: int) -> int:
     """About the most that an example store takes: ``windows`` kept of each latent."""
     per_window = 24 + window // 4 * 5
@@ -79,15 +111,25 @@ def size(folder: Path) -> int:
 
 
 class RunLog:
-    """``log.jsonl``: one JSON object an event, appended; an output only, never read back."""
+    """``log.jsonl``: one JSON object an event, appended; an output only, never read back.
+
+    Every event has ``time`` (seconds since 1970), ``host``, ``pid``, ``stage`` (of the run, or of
+    what failed) and ``event``; the others are its own: ``stage`` begins one, ``collected``,
+    ``progress`` (as in status.json, once a minute), ``failed`` (a latent, with ``error`` and
+    ``traceback``), ``escalation``, ``breaker`` (why a run was stopped), ``merged`` and ``summary``.
+    """
 
     def __init__(self, run: Path) -> None:
+        self.stage = "starting"
+        self._lock = threading.Lock()  # progress is told from a thread of its own
         self._file: IO[str] = (run / "log.jsonl").open("a", encoding="utf-8")
 
     def event(self, name: str, **fields: Any) -> None:
-        entry = {"time": round(time.time(), 3), "pid": os.getpid(), "event": name, **fields}
-        self._file.write(json.dumps(entry, default=str) + "\n")
-        self._file.flush()
+        at = {"time": round(time.time(), 3), "host": socket.gethostname(), "pid": os.getpid()}
+        entry = {**at, "stage": self.stage, "event": name, **fields}
+        with self._lock:
+            self._file.write(json.dumps(entry, default=str) + "\n")
+            self._file.flush()
 
     def failure(self, stage: str, latent: LatentId, error: BaseException) -> None:
         """Record one latent's failure with its traceback."""
@@ -96,6 +138,23 @@ class RunLog:
 
     def close(self) -> None:
         self._file.close()
+
+
+@contextmanager
+def as_it_was(run: Path, names: Sequence[str], refused: Callable[[], bool]) -> Iterator[None]:
+    """Give these files of a run back their contents when a command is refused.
+
+    ``refused`` says, after an AutointerpError, whether it came before any work was done. Files
+    that were not there stay.
+    """
+    before = {path: path.read_text("utf-8") for name in names if (path := run / name).exists()}
+    try:
+        yield
+    except AutointerpError:
+        if refused():
+            for path, text in before.items():
+                write_atomically(path, text)
+        raise
 
 
 def read_record(run: Path) -> dict[str, Any]:

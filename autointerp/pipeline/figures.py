@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from autointerp.latents import Choice, Label, LatentId, Score
+from autointerp.latents import Choice, Label, LatentId
+from autointerp.pipeline.columns import NATURAL, Columns
+from autointerp.pipeline.plan import at, indices
 from autointerp.pipeline.results import Results
-from autointerp.pipeline.rows import TRUE, Scored
+from autointerp.pipeline.rows import TRUE
 from autointerp.statistics import (
-    bootstrap_mean,
     deconvolve,
     derived_generator,
     design_effect,
@@ -23,7 +24,6 @@ from autointerp.statistics import (
 
 BAR = 0.7
 FALSE_DISCOVERY_RATE = 0.05
-NATURAL = "natural_precision"
 EFFECTS = "design effects"  # what is noted in the results
 SAMPLED = 500  # latents whose answers the correlation within requests is estimated from
 QUANTILES = (0.1, 0.5, 0.9)
@@ -51,10 +51,10 @@ INDEPENDENT = Dependence()
 def dependence(results: Results, scorer: str, seed: int) -> Dependence:
     """Estimated from the answers to the run's own explanations, of up to 500 latents."""
     light = (s for s in results.scores(scorer) if s.control == TRUE and s.score.status == "scored")
-    latents = sorted({s.score.latent for s in light if s.score.judge not in ("", "pattern")})
+    judged = indices(s.score.latent for s in light if s.score.judge not in ("", "pattern"))
     rng = derived_generator(seed, "dependence", scorer)
-    drawn = [latents[i] for i in sorted(rng.permutation(len(latents))[:SAMPLED].tolist())]
-    rows = [row for latent in drawn for row in _answers(results, scorer, latent)]
+    drawn = sorted(rng.permutation(sum(map(len, judged.values())))[:SAMPLED].tolist())
+    rows = [row for latent in at(judged, drawn) for row in _answers(results, scorer, latent)]
     if not rows:
         return INDEPENDENT
     right, truth, request, latent = zip(*rows, strict=True)
@@ -66,7 +66,7 @@ def dependence(results: Results, scorer: str, seed: int) -> Dependence:
 
 def note_effects(results: Results, seed: int) -> None:
     """Keep each scorer's design effect, by which the intervals of its latents are widened."""
-    names = sorted({scored.score.scorer for scored in results.scores()})
+    names = [name for (name,) in results.query("SELECT DISTINCT scorer FROM scores ORDER BY 1")]
     results.note(EFFECTS, {name: dependence(results, name, seed).effect for name in names})
 
 
@@ -95,7 +95,7 @@ def _side(outcome: Label | Choice) -> bool:
     return outcome.truth if isinstance(outcome, Label) else outcome.source == "activating"
 
 
-def figures(scored: Sequence[Score], dependent: Dependence) -> Document:
+def figures(columns: Columns, dependent: Dependence) -> Document:
     """Of one scorer's true explanations: their true spread, and the share that is explained.
 
     ``true_values`` is the distribution of the headline over latents with the noise of sampling
@@ -104,27 +104,25 @@ def figures(scored: Sequence[Score], dependent: Dependence) -> Document:
     precision at the latents' own rates, of the ``n`` latents of which it is known.
     """
     document: Document = {"dependence": asdict(dependent)}
-    if scored and scored[0].headline in RATES:
-        document["true_values"] = _true_values(scored, dependent)
-    natural = [s.metrics[NATURAL].value for s in scored if NATURAL in s.metrics]
-    if natural:
-        document[NATURAL] = {"mean": float(np.mean(natural)), "n": len(natural)}
-    pairs = [s.details["pairs"] for s in scored if "pairs" in s.details]
-    if pairs:
-        document["share_explained"] = _explained(pairs, dependent)
+    if columns.headline in RATES:
+        document["true_values"] = _true_values(columns, dependent)
+    if columns.natural:
+        mean = float(np.mean(columns.natural))
+        document[NATURAL] = {"mean": mean, "n": len(columns.natural)}
+    if columns.pairs:
+        document["share_explained"] = _explained(columns.pair_counts(), dependent)
     return document
 
 
-def _true_values(scored: Sequence[Score], dependent: Dependence) -> Document:
-    n = np.array([s.metrics[s.headline].n for s in scored]) / dependent.effect
-    values = np.array([s.metrics[s.headline].value for s in scored])
-    fit = deconvolve(values * n, n)
+def _true_values(columns: Columns, dependent: Dependence) -> Document:
+    n = np.array(columns.items) / dependent.effect
+    fit = deconvolve(columns.true.numbers() * n, n)
     quantiles = {f"{q:g}": fit.quantile(q) for q in QUANTILES}
     return {"mean": fit.mean, "spread": fit.spread, "quantiles": quantiles}
 
 
-def _explained(pairs: Sequence[Sequence[int]], dependent: Dependence) -> Document:
-    evidence = [e_value(np.array(counts) / dependent.effect, BAR) for counts in pairs]
+def _explained(pairs: NDArray[np.float64], dependent: Dependence) -> Document:
+    evidence = [e_value(counts / dependent.effect, BAR) for counts in pairs]
     found = e_bh(evidence, FALSE_DISCOVERY_RATE)
     return {
         "share": float(found.mean()),
@@ -132,26 +130,3 @@ def _explained(pairs: Sequence[Sequence[int]], dependent: Dependence) -> Documen
         "bar": BAR,
         "false_discovery_rate": FALSE_DISCOVERY_RATE,
     }
-
-
-def lifts(members: Sequence[Scored], seed: int) -> Mapping[str, Document]:
-    """By control: the mean of true minus control, over the latents that have both."""
-    values: dict[str, dict[LatentId, float]] = {}
-    for s in members:
-        if s.score.status == "scored":
-            headline = s.score.metrics[s.score.headline].value
-            values.setdefault(s.control, {})[s.score.latent] = headline
-    true = values.pop(TRUE, {})
-    found = {}
-    for control, of in sorted(values.items()):
-        both = sorted(true.keys() & of.keys())
-        if both:
-            differences = [true[latent] - of[latent] for latent in both]
-            mean = bootstrap_mean(differences, [latent.coder for latent in both], seed=seed)
-            found[control] = {
-                "n": len(both),
-                "mean": mean.value,
-                "low": mean.low,
-                "high": mean.high,
-            }
-    return found

@@ -12,10 +12,10 @@ from autointerp.kinds import reads_patterns_alone
 from autointerp.latents import AutointerpError, Explanation, LatentId
 from autointerp.patterns import parse
 from autointerp.pipeline.lines import read_json_lines, reading
+from autointerp.pipeline.rows import IMPORTED
 from autointerp.pipeline.session import Session
 
 COLUMNS = ("latent", "explanation")
-IMPORTED = "imported"  # who wrote them, as the results have it
 
 
 def read_explanations(path: Path, coders: Mapping[str, int]) -> list[Explanation]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -16,19 +16,34 @@ async def run_tasks(
     done: Callable[[Item, Result], None],
     *,
     concurrency: int,
+    room: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Run ``task`` on every item, at most ``concurrency`` at a time.
 
+    An item is looked up when there is ``room`` for its task, if that is to be waited for.
     ``done`` is called in the event loop as each finishes, one at a time. What a task or
     ``done`` raises cancels the others and is raised here.
     """
     waiting = iter(items)
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(concurrency):
-                group.create_task(_work(waiting, task, done))
+            if room is not None:
+                await _feed(group, waiting, task, done, concurrency, room)
+            else:
+                for _ in range(concurrency):
+                    group.create_task(_work(waiting, task, done))
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
+
+
+async def at_once(works: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """What these give, in their order. What one raises cancels the others and is raised here."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in works]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 async def _work(
@@ -39,3 +54,28 @@ async def _work(
     for item in waiting:
         done(item, await task(item))
         await asyncio.sleep(0)  # tasks that never wait must not shut out signals and others
+
+
+async def _feed(
+    group: asyncio.TaskGroup,
+    waiting: Iterator[Item],
+    task: Callable[[Item], Awaitable[Result]],
+    done: Callable[[Item, Result], None],
+    concurrency: int,
+    room: Callable[[], Awaitable[None]],
+) -> None:
+    """Begin one task after another, as there is room."""
+    free = asyncio.Semaphore(concurrency)
+
+    async def work(item: Item) -> None:
+        done(item, await task(item))
+        free.release()
+
+    while True:
+        await room()
+        await free.acquire()
+        try:
+            item = next(waiting)
+        except StopIteration:
+            return
+        group.create_task(work(item))

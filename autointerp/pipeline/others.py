@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -11,6 +11,7 @@ from autointerp.examples.sampling import evidence, labelled_set
 from autointerp.examples.store import ExampleStore
 from autointerp.latents import Example, Explanation, Item, LatentId, Split
 from autointerp.pipeline.baselines import nearest_by
+from autointerp.pipeline.plan import Indices, indices
 from autointerp.scorers import Other
 from autointerp.statistics import derived_generator
 from autointerp.subject.coders import SparseCoder
@@ -24,27 +25,32 @@ Address = tuple[int, int]  # a window's document and start
 class OtherLatents:
     """Finds them when they are asked for; windows of the last few hundred latents are kept.
 
-    ``explanations`` are those of the run that are scored; ``coders`` is called at the first need.
+    ``explanations`` are those of the run that are scored, of what latents fire on; they and
+    ``coders``, which is called then, are looked at when they are first needed.
     """
 
     def __init__(
         self,
         store: ExampleStore,
         coders: Callable[[], Mapping[str, SparseCoder]],
-        explanations: Sequence[Explanation],
+        explanations: Mapping[LatentId, Explanation],
         seed: int,
         split: Split = "test",
     ) -> None:
         self._store = store
         self._coders = coders
-        self._explanations = {e.latent: e for e in explanations if e.kind == "input"}
+        self._explanations = explanations
         self._seed = seed
         self._split: Split = split
         self._windows = lru_cache(maxsize=KEPT)(self._build)
 
     @cached_property
     def _nearest(self) -> Callable[[LatentId], list[LatentId]]:
-        return nearest_by(self._coders(), sorted(self._explanations))
+        return nearest_by(self._coders(), self._members)
+
+    @cached_property
+    def _members(self) -> Indices:
+        return indices(self._explanations)
 
     def nearest(self, latent: LatentId, count: int) -> list[Other]:
         """See ``Others.nearest``; latents with too few windows are passed over."""
@@ -70,10 +76,10 @@ class OtherLatents:
         return [self._other(other, mine, self._active(other)) for other in ranked[:count]]
 
     def _drawn(self, latent: LatentId) -> list[LatentId]:
-        members = [i for i in sorted(self._explanations) if i.coder == latent.coder]
+        members = self._members.get(latent.coder, np.zeros(0, np.int64))
         rng = derived_generator(self._seed, latent, "apart")
-        mixed = (members[i] for i in rng.permutation(len(members)).tolist())
-        return [i for i in mixed if i != latent][:TRIED]
+        first = members[rng.permutation(len(members))[: TRIED + 1]].tolist()
+        return [LatentId(latent.coder, i) for i in first if i != latent.index][:TRIED]
 
     def _together(self, latent: LatentId, other: LatentId) -> float:
         """The share of the other's background windows in which the latent is active too."""

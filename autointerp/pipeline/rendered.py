@@ -24,6 +24,7 @@ from autointerp.pipeline.others import OtherLatents
 from autointerp.pipeline.results import Results
 from autointerp.pipeline.tasks import Explainer, ExplainTask, NamedScorer, ScoreTask
 from autointerp.pipeline.tools import Tools, open_steering
+from autointerp.pipeline.workshop import Here
 from autointerp.registry import Options
 
 NOT_ASKED = "prompts are rendered only; no model is asked"
@@ -110,7 +111,8 @@ def render_run(config: RunConfig, latent: LatentId) -> Rendered:
     subject = build_subject(config) if {"encode", "steering"} & needs else None
     explained = _explained(config, config.explainer["kind"])
     outputs = _explained(config, config.effects["kind"])
-    others = OtherLatents(store, lambda: build_coders(config), explained, config.run.seed)
+    by_latent = {e.latent: e for e in explained}
+    others = OtherLatents(store, lambda: build_coders(config), by_latent, config.run.seed)
     prefixes = Prefixes(store)
     tools = Tools(config, clients, templates, subject=subject, others=others, prefixes=prefixes)
     explanation = next((e for e in explained if e.latent == latent), None)
@@ -121,7 +123,8 @@ def render_run(config: RunConfig, latent: LatentId) -> Rendered:
             opened = tools
             if subject is not None and "steering" in needs:
                 attached = attach(config, subject, build_coders(config))
-                steering = open_steering(config, subject, attached, prefixes)
+                here = Here(lambda: (subject, attached))
+                steering = open_steering(config, here, prefixes)
                 opened = replace(tools, steering=await stack.enter_async_context(steering))
             asking = [opened.explainer(section) for section in sections]
             scorers = opened.scorers()

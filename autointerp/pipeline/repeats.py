@@ -6,7 +6,8 @@ answer, whoever asks it. What is asked again has a key of its own there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import heapq
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Any
@@ -38,10 +39,11 @@ def asking_again(clients: Mapping[str, LLMClient]) -> dict[str, LLMClient]:
     return {name: AskingAgain(client) for name, client in clients.items()}
 
 
-def in_order(latents: Sequence[LatentId]) -> list[LatentId]:
-    """The order in which latents are chosen to be asked about again; more add to fewer."""
-    draws = {latent: derived_generator(0, REPEAT, latent).random() for latent in set(latents)}
-    return sorted(draws, key=draws.__getitem__)
+def in_order(latents: Iterable[LatentId], most: int) -> list[LatentId]:
+    """The first ``most`` in the order in which latents are chosen to be asked about again; more
+    latents add to fewer."""
+    draws = ((derived_generator(0, REPEAT, latent).random(), latent) for latent in latents)
+    return [latent for _, latent in heapq.nsmallest(most, draws)]
 
 
 def judge_error(results: Results, scorer: str) -> dict[str, Any] | None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Protocol, Self
 
 from autointerp.latents import AutointerpError, Explanation, LatentId
 from autointerp.pipeline.rows import (
@@ -45,12 +46,21 @@ CREATE TABLE scores (
 """
 
 
+class Watcher(Protocol):
+    """Told of every row; ``before`` is the status of the row that it replaced, if there was one."""
+
+    def explained(self, explanation: Explanation, before: str | None) -> None: ...
+
+    def scored(self, scored: Scored, before: str | None) -> None: ...
+
+
 class Results:
     """Reads and writes one ``results.sqlite``. Not shared between threads."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
         self.path = path
+        self.watcher: Watcher | None = None  # told of what is written from now on
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -88,6 +98,26 @@ class Results:
         results._check_version()
         return results
 
+    @classmethod
+    def frozen(cls, path: Path) -> Self:
+        """Open for reading a file that nobody writes meanwhile, on any file system: without locks.
+
+        Raises:
+            AutointerpError: if there is no such file, or somebody may be writing it.
+        """
+        if not path.is_file():
+            raise AutointerpError(f"no results at {path}; `autointerp merge` makes them of shards")
+        log = path.with_name(f"{path.name}-wal")
+        if log.exists() and log.stat().st_size:
+            raise AutointerpError(
+                f"{path} is being written, or was when its process was killed; wait, or run the"
+                " interrupted command again"
+            )
+        uri = f"{path.absolute().as_uri()}?immutable=1"
+        results = cls(sqlite3.connect(uri, uri=True), path)
+        results._check_version()
+        return results
+
     def close(self) -> None:
         self._connection.close()
 
@@ -105,6 +135,21 @@ class Results:
         Raises:
             AutointerpError: naming the first field that differs, and both its values.
         """
+        stored = self.check_settings(settings)
+        with self._transaction():
+            if not stored:
+                self._connection.execute("DELETE FROM settings")
+            self._connection.executemany(
+                "INSERT OR IGNORE INTO settings VALUES (?, ?)",
+                [(name, json.dumps(_plain(value))) for name, value in settings.items()],
+            )
+
+    def check_settings(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings that rows depend on, as they are stored; none without rows.
+
+        Raises:
+            AutointerpError: naming the first of ``settings`` that differs, and both its values.
+        """
         stored = self.settings() if self.has_rows() else {}
         for name, value in settings.items():
             if name in stored and stored[name] != _plain(value):
@@ -113,13 +158,12 @@ class Results:
                     f"this configuration says {json.dumps(_plain(value))}; "
                     "choose another run.name, or the old value"
                 )
-        with self._transaction():
-            if not stored:
-                self._connection.execute("DELETE FROM settings")
-            self._connection.executemany(
-                "INSERT OR IGNORE INTO settings VALUES (?, ?)",
-                [(name, json.dumps(_plain(value))) for name, value in settings.items()],
-            )
+        return stored
+
+    @property
+    def written(self) -> int:
+        """How many rows of any table this connection has written."""
+        return self._connection.total_changes
 
     def has_rows(self) -> bool:
         """Whether there is any explanation or score."""
@@ -132,8 +176,11 @@ class Results:
 
     def put_explanation(self, explanation: Explanation) -> None:
         """Store one latent's explanation, over a failed one of the same id."""
+        before = self._before(explanation)
         with self._transaction():
             self._insert("explanations", explanation_row(explanation))
+        if self.watcher:
+            self.watcher.explained(explanation, before)
 
     def replace_explanation(self, explanation: Explanation) -> None:
         """Store one latent's explanation over that of the same id, if there is one; unless the
@@ -141,9 +188,20 @@ class Results:
         e = explanation
         place = {"coder": e.latent.coder, "latent": e.latent.index, "kind": e.kind}
         given = {**place, "explainer": e.explainer, "id": e.id, "text": e.text}
+        before = self._before(e)
         with self._transaction():
             self._connection.execute(_OUTDATED, given)
             self._insert("explanations", explanation_row(e))
+        if self.watcher:
+            self.watcher.explained(e, before)
+
+    def _before(self, e: Explanation) -> str | None:
+        """The status of the explanation that is stored in this one's place."""
+        row = self._connection.execute(
+            "SELECT status FROM explanations WHERE (coder, latent, kind, explainer) = (?, ?, ?, ?)",
+            (e.latent.coder, e.latent.index, e.kind, e.explainer),
+        ).fetchone()
+        return row[0] if row else None
 
     def note(self, key: str, value: Any) -> None:
         """Keep one value, in JSON's types, over that of the same key."""
@@ -169,6 +227,22 @@ class Results:
         )
         return [read_explanation(row) for row in rows]
 
+    def of(self, latents: Iterable[LatentId], explainer: str) -> Iterator[Explanation]:
+        """One explainer's explanations of these latents, less their details. Those of one coder
+        that follow one another are read together, and come by ascending index."""
+        for coder, group in groupby(latents, key=lambda latent: latent.coder):
+            rows = self._connection.execute(
+                f"SELECT {EXPLANATION_COLUMNS}, NULL FROM explanations WHERE coder = ? AND latent"
+                " IN (SELECT value FROM json_each(?)) AND explainer = ? ORDER BY latent, kind",
+                (coder, json.dumps([latent.index for latent in group]), explainer),
+            )
+            yield from map(read_explanation, rows.fetchall())
+
+    def bytes_held(self) -> int:
+        """The size of the tables, wherever SQLite has them yet."""
+        query = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
+        return int(self._connection.execute(query).fetchone()[0])
+
     def statuses(self, explainer: str) -> dict[str, int]:
         """How many explanations of one explainer there are by status; cheap however many."""
         return dict(
@@ -181,9 +255,13 @@ class Results:
 
     def put_scores(self, scores: Sequence[Scored]) -> None:
         """Store all scores of one latent in one transaction."""
+        before = [self._score_before(s) for s in scores]
         with self._transaction():
             for scored in scores:
                 self._insert("scores", score_row(scored))
+        for scored, status in zip(scores, before, strict=True):
+            if self.watcher:
+                self.watcher.scored(scored, status)
 
     def scores(
         self, scorer: str | None = None, latent: LatentId | None = None, outcomes: bool = False
@@ -197,12 +275,53 @@ class Results:
         ):
             yield read_scored(row)
 
-    def score_keys(self) -> set[tuple[str, str, str]]:
-        """(explanation id, scorer, control) of every score that did not fail."""
-        rows = self._connection.execute(
-            "SELECT explanation, scorer, control FROM scores WHERE status != 'failed'"
-        )
-        return set(rows)
+    def _score_before(self, scored: Scored) -> str | None:
+        s = scored.score
+        row = self._connection.execute(
+            "SELECT status FROM scores WHERE (coder, latent, explanation, scorer, control)"
+            " = (?, ?, ?, ?, ?)",
+            (s.latent.coder, s.latent.index, s.explanation or "", s.scorer, scored.control),
+        ).fetchone()
+        return row[0] if row else None
+
+    def has_score(self, explanation: str, scorer: str, control: str) -> bool:
+        """Whether there is a score, failed or not; one look-up, however many there are."""
+        latent = LatentId.parse(explanation.rsplit(":", 2)[0])
+        row = self._connection.execute(
+            "SELECT 1 FROM scores WHERE (coder, latent, explanation, scorer, control)"
+            " = (?, ?, ?, ?, ?)",
+            (latent.coder, latent.index, explanation, scorer, control),
+        ).fetchone()
+        return row is not None
+
+    def put_rows(self, table: Literal["explanations", "scores"], rows: Iterable[Any]) -> int:
+        """Store rows as they are in another file's table over those of the same keys, all or none
+        of them; how many there were. Scores of texts that they replace go with those."""
+        count = 0
+        with self._transaction():
+            for row in rows:
+                if table == "explanations":
+                    coder, latent, kind, explainer, text = row[:5]
+                    place = {"coder": coder, "latent": latent, "kind": kind, "text": text}
+                    given = {"explainer": explainer, "id": f"{coder}/{latent}:{kind}:{explainer}"}
+                    self._connection.execute(_OUTDATED, place | given)
+                self._insert(table, row)
+                count += 1
+        return count
+
+    def query(self, sql: str, given: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query over the tables above, one at a time: for who reads all of a run and
+        holds none of it."""
+        yield from self._connection.execute(sql, given)
+
+    @contextmanager
+    def unchanging(self) -> Iterator[None]:
+        """All that is read in the block is of one moment, whoever writes meanwhile."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("ROLLBACK")
 
     def _insert(self, table: str, row: Sequence[Any]) -> None:
         marks = ", ".join("?" * len(row))

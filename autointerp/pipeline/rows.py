@@ -9,23 +9,12 @@ import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
-from autointerp.latents import (
-    Choice,
-    Cost,
-    Explanation,
-    Failure,
-    Label,
-    LatentId,
-    Metric,
-    Number,
-    Outcome,
-    Score,
-    Values,
-)
+from autointerp.latents import Cost, Explanation, LatentId, Metric, Outcome, Score
 
 TRUE = ""  # the control column of a score of the latent's own explanation
+IMPORTED = "imported"  # the explainer of explanations from elsewhere
 SCORED_STATUSES = ("explained", "no_explanation")  # of explanations that are scored
 
 
@@ -109,9 +98,7 @@ def read_scored(row: Sequence[Any]) -> Scored:
 
 
 _REQUESTS = "requests"
-_OUTCOMES: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (Label, Choice, Values, Number, Failure)
-}
+_OUTCOMES: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Outcome)}
 
 
 def pack_outcomes(outcomes: Sequence[Outcome]) -> bytes:

@@ -13,8 +13,9 @@ from functools import partial
 from typing import Any, Literal
 
 from autointerp.examples import harvest
-from autointerp.examples.contrast import contrasts
+from autointerp.examples.contrast import chunks_of, contrasts, open_contrasts
 from autointerp.examples.corpus import documents
+from autointerp.examples.negatives import CHUNK
 from autointerp.examples.sampling import SetBuilder, prepare, spare_collector
 from autointerp.examples.semantic import prepare_semantic
 from autointerp.examples.store import MARKER, ExampleStore
@@ -24,16 +25,21 @@ from autointerp.pipeline import building, directory
 from autointerp.pipeline.baselines import build_controls
 from autointerp.pipeline.breaker import Breaker, StoppedError
 from autointerp.pipeline.cascade import Cascade
+from autointerp.pipeline.draining import run_drained
 from autointerp.pipeline.figures import note_effects
 from autointerp.pipeline.local import run_tasks
 from autointerp.pipeline.others import OtherLatents
-from autointerp.pipeline.rows import TRUE, Scored, is_scored
+from autointerp.pipeline.plan import Done, Explained, Texts, unexplained
+from autointerp.pipeline.retries import Retry, finish_retry, retry_of
+from autointerp.pipeline.rows import TRUE, Scored
 from autointerp.pipeline.selection import check_range, choose
 from autointerp.pipeline.session import Session, record
+from autointerp.pipeline.shards import PREPARED, STAGES, check_merged
+from autointerp.pipeline.spreading import collect_by_workers, prepare_by_workers
 from autointerp.pipeline.tasks import ExplainTask, ScoreTask
 from autointerp.pipeline.tools import Tools, open_tools
 from autointerp.sections import CASCADE
-from autointerp.subject.embedder import Embedder
+from autointerp.subject.embedder import Embed
 
 
 def collect(s: Session) -> ExampleStore:
@@ -42,6 +48,7 @@ def collect(s: Session) -> ExampleStore:
     Raises:
         AutointerpError: for input that cannot work, before any long work.
     """
+    _check_shards(s)
     s.enter("collect")
     if (s.examples / MARKER).exists() and s.results.has_rows():
         store = ExampleStore.open(s.examples)
@@ -57,27 +64,44 @@ def collect(s: Session) -> ExampleStore:
     return store
 
 
+def _check_shards(s: Session) -> None:
+    """Refuse a run whose shards are not merged, and shards of latents without a complete store."""
+    run = s.config.run.path
+    if s.part is None:
+        check_merged(run, STAGES, "not all of this run is in its directory")
+    elif s.part.stage != "collect" and not (s.examples / MARKER).exists():
+        raise AutointerpError(
+            f"{s.part} needs the examples of the whole run, and {s.examples} has none; collect, or"
+            f" collect in shards and then `autointerp merge {run}`"
+        )
+
+
 def _harvest(s: Session) -> ExampleStore:
     config, options = s.config, building.example_options(s.config)
     fresh = not (s.examples / MARKER).exists()
     if fresh:  # a corpus that cannot be read is told before a large model is loaded
         next(iter(documents(config.corpus.source, config.corpus.column)), None)
-    attached = s.attached
     if fresh:
-        latents = sum(a.coder.d_sae for a in attached.values())
+        latents = sum(coder.d_sae for coder in s.coders.values())
         needed = directory.store_bytes(
             config.corpus.tokens, latents, sum(options.keep), options.window
         )
         directory.check_space(s.path, needed - directory.size(s.examples))
+    shard = s.part.shard if s.part and s.part.stage == "collect" else None
+    if s.config.engine.kind == "ray":
+        told = partial(s.observe, "collect", total=config.corpus.tokens)
+        by_workers = collect_by_workers(s.workshop, s.path, s.examples, shard, s.force, told)
+        return s.runner.run(by_workers)
     return harvest.collect(
         s.subject,
-        attached,
+        s.attached,
         building.corpus_options(config),
         options,
         s.examples,
         seed=config.run.seed,
         progress=lambda p: s.observe("collect", p.tokens, p.total),
         force=s.force,
+        shard=shard,
     )
 
 
@@ -89,73 +113,85 @@ def chosen(s: Session, store: ExampleStore) -> list[LatentId]:
 
 
 def get_ready(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> None:
-    """Find the hard negatives of latents that have none yet."""
+    """Find the hard negatives of latents that have none yet; a shard, which only reads the store,
+    keeps those of its own latents, and of those read with them, to itself."""
+    folder = s.path / PREPARED if s.part else None
+    mine = s.own(latents) if s.part else None
     if s.config.examples.semantic:
         identity = building.embedder_identity(s.config)
         progress = partial(s.observe, "embed")
-        prepare_semantic(store, lambda: _embedder(s), identity, latents, progress)
-    prepared = contrasts(store)
-    if all(latent in prepared for latent in latents):
+        prepare_semantic(store, lambda: _embedder(s), identity, latents, progress, mine, folder)
+    prepared = open_contrasts(store, folder) if folder else contrasts(store)
+    if all(latent in prepared for latent in s.own(latents)):
         return
     s.enter("prepare")
-    prepare(
-        store,
-        s.subject,
-        s.attached,
-        list(latents),
-        progress=lambda done, total: s.observe("prepare", done, total),
-    )
+    told = partial(s.observe, "prepare")
+    if s.config.engine.kind == "ray":
+        chunks = chunks_of(prepared, latents, CHUNK, mine)
+        s.runner.run(prepare_by_workers(s.workshop, store, prepared, chunks, told))
+    else:
+        prepare(store, s.subject, s.attached, list(latents), told, mine)
 
 
-def _embedder(s: Session) -> Embedder:
+def _embedder(s: Session) -> Embed:
     s.enter("embed")
-    return building.build_embedder(s.config)
+    return s.embedder()
 
 
 def explain(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> None:
-    """Explain the latents that have no explanation yet; failed ones are tried again.
+    """Explain the latents that have no explanation yet; of a shard, those that are its own.
+
+    Those that failed are tried again only where ``s.retries`` says so.
 
     Raises:
         StoppedError: if too many fail, or a budget is spent.
     """
-    s.planned = len(latents)
+    mine = s.own(latents)
+    s.planned = len(mine)
     get_ready(s, store, latents)
     s.enter("explain")
+    retry = retry_of(s.results, "explain", s.retries)
     if s.config.explainer["kind"] == CASCADE:
-        _cascade(s, store, latents)
+        _cascade(s, store, mine, retry)
     else:
-        _explain(s, store, latents, s.config.explainer)
+        _explain(s, store, mine, s.config.explainer, retry)
     if s.config.writes_outputs:
         s.enter("explain effects")
-        _explain(s, store, latents, s.config.effects)
+        _explain(s, store, mine, s.config.effects, retry)
+    finish_retry(s.results, "explain")
 
 
 def _explain(
-    s: Session, store: ExampleStore, latents: Sequence[LatentId], section: Mapping[str, Any]
+    s: Session,
+    store: ExampleStore,
+    latents: Sequence[LatentId],
+    section: Mapping[str, Any],
+    retry: Retry,
 ) -> None:
     """Explain with the explainer of a resolved section."""
     stage, name = s.stage, str(section["kind"])
-    finished = {e.latent for e in s.results.explanations(name) if e.status != "failed"}
-    todo = [latent for latent in latents if latent not in finished]
-    sets = SetBuilder(store, "select", todo)
-    breaker = Breaker()
+    left = sum(1 for _ in unexplained(s.results, latents, name, retry))
+    sets, breaker = SetBuilder(store, "select"), Breaker()
 
     def done(latent: LatentId, explanation: Explanation) -> None:
         s.results.put_explanation(explanation)
-        s.observe(stage, len(latents) - len(todo) + breaker.latents + 1, len(latents))
+        s.observe(stage, len(latents) - left + breaker.latents + 1, len(latents))
         breaker.record(failed=explanation.status == "failed")
 
     async def work() -> None:
         async with _tools(s, "explain", store) as tools:
-            task = ExplainTask(store, sets, tools.explainer(section), name, s.log.failure)
-            await run_tasks(todo, task, done, concurrency=s.config.engine.concurrency)
+            task = ExplainTask(store, sets, tools.explainer(section), name, s.log.failure, retry)
+            lacking = unexplained(s.results, latents, name, retry)
+            todo = sets.ahead(lacking, lambda latent: latent)
+            most = s.config.in_flight("explain")
+            await run_tasks(todo, task, done, concurrency=most, room=tools.room)
 
-    if todo:
+    if left:
         _work(s, work())
 
 
-def _cascade(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> None:
-    cascade = Cascade(s.config, store, s.results, s.observe, s.log.failure)
+def _cascade(s: Session, store: ExampleStore, latents: Sequence[LatentId], retry: Retry) -> None:
+    cascade = Cascade(s.config, store, s.results, s.observe, s.log.failure, retry)
 
     async def work() -> None:
         async with _tools(s, "explain", store) as tools:
@@ -170,41 +206,48 @@ def _cascade(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> No
 def score(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> None:
     """Score the explanations of these latents, and their controls, where that is not done.
 
+    A shard scores those that are its own, with the controls that all of them together give. Scores
+    that failed are tried again only where ``s.retries`` says so.
+
     Raises:
         StoppedError: if too many fail, or true explanations do no better than shuffled ones.
     """
-    s.planned = len(latents)
+    mine = s.own(latents)
+    s.planned = len(mine)
     get_ready(s, store, latents)
     s.enter("score")
-    wanted = set(latents)
-    explanations = [
-        e for e in s.results.explanations(s.explainer) if e.latent in wanted and is_scored(e)
-    ]
-    controls = {"input": build_controls(store, s.coders, explanations, s.config.run.seed)}
-    others = OtherLatents(store, lambda: s.coders, explanations, s.config.run.seed)
+    retry = retry_of(s.results, "score", s.retries)
+    explained = Explained(s.explained, latents, s.explainer)
+    controls = {"input": build_controls(store, s.coders, explained, s.config.run.seed)}
+    others = OtherLatents(store, lambda: s.coders, explained, s.config.run.seed)
+    texts = Texts([explained])
     if s.config.writes_outputs:
-        effects = s.results.explanations(s.config.effects["kind"])
-        outputs = [e for e in effects if e.latent in wanted and is_scored(e)]
+        outputs = Explained(s.explained, latents, s.config.effects["kind"])
         controls["output"] = build_controls(store, s.coders, outputs, s.config.run.seed)
-        explanations += outputs
-    scored = s.results.score_keys()
-    breaker = Breaker()
+        texts = Texts([explained, outputs])
+    own = Texts([replace(part, latents=mine) for part in texts.parts])
+    breaker, known = Breaker(), Done(s.results, retry)
 
     async def work() -> None:
         async with _tools(s, "score", store) as tools:
             scorers = replace(tools, others=others).scorers()
-            task = ScoreTask(store, explanations, scorers, controls, scored, s.log.failure)
-            shown = len(explanations) - len(task.todo)
+            task = ScoreTask(
+                store, texts, scorers, controls, known, s.log.failure, own=own, retry=retry,
+                together=s.config.in_waves("score"),
+            )  # fmt: skip
+            total, left = len(own), task.left()
 
             def done(_: Explanation, scores: list[Scored]) -> None:
                 s.results.put_scores(scores)
-                s.observe("score", shown + breaker.latents + 1, len(explanations))
+                s.observe("score", total - left + breaker.latents + 1, total)
                 failed = any(x.score.status == "failed" for x in scores)
                 breaker.record(failed=failed, differences=_differences(scores))
 
-            await run_tasks(task.todo, task, done, concurrency=s.config.engine.concurrency)
+            most = s.config.in_flight("score")
+            await run_tasks(task.todo, task, done, concurrency=most, room=tools.room)
 
     _work(s, work())
+    finish_retry(s.results, "score")
     note_effects(s.results, s.config.run.seed)
 
 
@@ -212,20 +255,22 @@ def _tools(
     s: Session, stage: Literal["explain", "score"], store: ExampleStore
 ) -> AbstractAsyncContextManager[Tools]:
     return open_tools(
-        s.config,
+        s.part.config(s.config) if s.part else s.config,
         s.config.needs(stage),
-        lambda: (s.subject, s.attached),
+        s.workshop,
         s.path,
         building.checkpoint_hashes(s.config).get("model", ""),
         s.servers,
         store,
+        s.ledger,
+        s.open_models,
     )
 
 
 def _work(s: Session, work: Coroutine[Any, Any, None]) -> None:
     spare_collector()
     try:
-        s.runner.run(work)
+        run_drained(s.runner, work, s.ledger.gate, s.config.engine.drain_seconds)
     except BudgetExhausted as reason:
         raise StoppedError(str(reason)) from reason
 

@@ -10,6 +10,7 @@ from autointerp.examples.sampling import evidence, labelled_set
 from autointerp.examples.store import ExampleStore
 from autointerp.latents import AutointerpError, Example, LatentId, Metric, Score
 from autointerp.pipeline.figures import effects
+from autointerp.pipeline.published import NO_STORE, Examples, PublishedExamples
 from autointerp.pipeline.repeats import REPEAT
 from autointerp.pipeline.results import Results
 from autointerp.pipeline.rows import TRUE, Scored
@@ -20,8 +21,10 @@ from autointerp.sections import CASCADE
 Document = dict[str, Any]
 
 
-def latent_document(results: Results, store: ExampleStore, latent: LatentId) -> Document:
+def latent_document(results: Results, examples: Examples | None, latent: LatentId) -> Document:
     """The document of ``show``: all that the run knows of one latent.
+
+    ``notice`` says what is amiss with the examples, if anything is.
 
     Raises:
         AutointerpError: if the run has not looked at the latent.
@@ -42,11 +45,6 @@ def latent_document(results: Results, store: ExampleStore, latent: LatentId) -> 
         for s in results.scores(latent=latent)
         if s.score.explanation in ids
     ]
-    shown = evidence(store, latent)
-    test = labelled_set(store, latent, "test", shown)
-    examples = [(e, "explain") for e in shown.top[:10]]
-    examples += [(item.example, "test") for item in test.items if item.truth][-10:]
-    s = shown.statistics
     return {
         "latent": str(latent),
         "status": own.status,
@@ -57,6 +55,34 @@ def latent_document(results: Results, store: ExampleStore, latent: LatentId) -> 
         "confidence": own.confidence,
         "output_explanation": (output.text or None) if output else None,
         "pattern": inputs["pattern"].text if "pattern" in inputs else None,
+        "scores": {
+            s.score.scorer: _score(s.score, scores)
+            for s in scores
+            if s.control == TRUE and s.score.scorer != SELECT
+        },
+        **_windows(examples, latent),
+        "hypotheses": list(own.details.get("hypotheses", ())),
+        "probes": list(own.details.get("probes", ())),
+    }
+
+
+def _windows(examples: Examples | None, latent: LatentId) -> Document:
+    """What is known of the latent's activations on the corpus."""
+    if examples is None:
+        return {"statistics": {}, "examples": [], "notice": NO_STORE}
+    if isinstance(examples, PublishedExamples):
+        return examples.document(latent)
+    return _stored(examples, latent)
+
+
+def _stored(store: ExampleStore, latent: LatentId) -> Document:
+    """The statistics of a latent of an example store, and windows that explain and test it."""
+    shown = evidence(store, latent)
+    test = labelled_set(store, latent, "test", shown)
+    examples = [(e, "explain") for e in shown.top[:10]]
+    examples += [(item.example, "test") for item in test.items if item.truth][-10:]
+    s = shown.statistics
+    return {
         "statistics": {
             "density": s.density,
             "max": s.maximum,
@@ -66,14 +92,8 @@ def latent_document(results: Results, store: ExampleStore, latent: LatentId) -> 
             "top_tokens": [list(pair) for pair in s.top_tokens],
             "logit_lens": list(shown.logit_lens),
         },
-        "scores": {
-            s.score.scorer: _score(s.score, scores)
-            for s in scores
-            if s.control == TRUE and s.score.scorer != SELECT
-        },
         "examples": [_example(example, split) for example, split in examples],
-        "hypotheses": list(own.details.get("hypotheses", ())),
-        "probes": list(own.details.get("probes", ())),
+        "notice": None,
     }
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 SECONDS_BETWEEN = 2.0
 STATUS_FILE = "status.json"
 LOCK = ".lock"
+FRESH = 30.0  # seconds that the status of a process at work is at most old, over any file system
 ENDED = ("done", "collected", "stopped")  # stages in which no process is expected
 
 Document = dict[str, Any]
@@ -47,6 +50,22 @@ def is_running(run: Path) -> bool:
     except BlockingIOError:
         return True
     return False
+
+
+def age(run: Path, document: Document) -> float:
+    """Seconds since the status was written: by what it says or by its file, whichever is less,
+    since the clocks of two machines may differ."""
+    written = max(float(document.get("written", 0.0)), (run / STATUS_FILE).stat().st_mtime)
+    return max(0.0, time.time() - written)
+
+
+def is_at_work(run: Path, document: Document, locked: bool = False) -> bool:
+    """Whether a process works on the run: one here holds its lock; of one on another machine, where
+    locks may not reach, the status is fresh. ``locked`` says that the lock is the caller's."""
+    if not locked and is_running(run):
+        return True
+    elsewhere = document.get("host", socket.gethostname()) != socket.gethostname()
+    return elsewhere and document["stage"] not in ENDED and age(run, document) < FRESH
 
 
 def find_run(name: str, directory: str = "runs") -> Path | None:

@@ -2,51 +2,58 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from autointerp.examples.store import ExampleStore
 from autointerp.latents import (
     SOURCES,
     SPLITS,
-    Explanation,
     LatentId,
     Score,
 )
-from autointerp.pipeline.figures import Dependence, dependence, figures, lifts
+from autointerp.pipeline.columns import Columns, Values
+from autointerp.pipeline.figures import dependence, figures
 from autointerp.pipeline.repeats import REPEAT, judge_error
 from autointerp.pipeline.results import Results
-from autointerp.pipeline.rows import TRUE, Scored
-from autointerp.pipeline.standings import SELECT, report, total
+from autointerp.pipeline.rows import TRUE
+from autointerp.pipeline.standings import SELECT, report
 from autointerp.sections import CASCADE
 from autointerp.statistics import bootstrap_mean
 
 Document = dict[str, Any]
-BALANCED = "balanced_accuracy"
 _COSTS = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens", "dollars")
 
 
 def summarise(
     results: Results, *, run: Path, explainer: str, planned: int, seconds: float, seed: int = 0
 ) -> Document:
-    """The document of ``run``, ``score`` and ``status``."""
-    explanations = results.explanations(explainer)
-    scores = [s for s in results.scores() if _of(s.score, explainer)]
-    outputs = [e for e in results.explanations() if e.kind == "output"]
-    failed = {e.latent for e in [*explanations, *outputs] if e.status == "failed"}
-    failed |= {s.score.latent for s in scores if s.score.status == "failed"}
+    """The document of ``run``, ``score`` and ``status``. Rows go by one at a time."""
+    statuses = results.statuses(explainer)
     tiers = {"cascade": report(results)} if explainer == CASCADE else {}
+    columns: dict[str, Columns] = defaultdict(Columns)
+    cost = _explained_cost(results, explainer)
+    for scored in results.scores():
+        if _of(scored.score, explainer):
+            columns[scored.score.scorer].add(scored)
+            for name in _COSTS:
+                cost[name] += getattr(scored.score.cost, name)
     return {
         **tiers,
         "run": str(run),
-        "latents": max(planned, len(explanations)),
-        "explained": sum(e.status == "explained" for e in explanations),
-        "failed": len(failed),
-        "by_status": dict(sorted(Counter(e.status for e in explanations).items())),
-        "scores": _scores(results, scores, seed),
-        "cost": _cost([*explanations, *outputs], [s.score for s in scores]),
+        "latents": max(planned, sum(statuses.values())),
+        "explained": statuses.get("explained", 0),
+        "failed": len({latent for latent, _ in failures(results, explainer)}),
+        "by_status": statuses,
+        "scores": {
+            name: _scorer(results, name, found, seed) for name, found in sorted(columns.items())
+        },
+        "cost": cost,
         "seconds": seconds,
     }
 
@@ -59,95 +66,75 @@ def _of(score: Score, explainer: str) -> bool:
     return kind == "output" or name == explainer
 
 
-def _scores(results: Results, scores: Sequence[Scored], seed: int) -> Document:
-    by_scorer: dict[str, list[Scored]] = defaultdict(list)
-    for scored in scores:
-        by_scorer[scored.score.scorer].append(scored)
-    documents = {}
-    for name, members in sorted(by_scorer.items()):
-        asked_once = [s for s in members if s.control != REPEAT]
-        documents[name] = _scorer(asked_once, dependence(results, name, seed), seed)
-        error = judge_error(results, name) if len(asked_once) < len(members) else None
-        documents[name] |= {"judge_error": error} if error else {}
-    return documents
-
-
-def _scorer(members: Sequence[Scored], dependent: Dependence, seed: int) -> Document:
+def _scorer(results: Results, name: str, columns: Columns, seed: int) -> Document:
     """One scorer's figures over all latents that it could score."""
-    true = [s.score for s in members if s.control == TRUE]
-    scored = [s for s in true if s.status == "scored"]
+    true, headline = columns.true, columns.headline or None
     document: Document = {
-        "metric": scored[0].headline if scored else None,
-        "n": len(scored),
+        "metric": headline,
+        "n": len(true),
         "mean": None,
         "low": None,
         "high": None,
-        "chance": scored[0].chance if scored else None,
+        "chance": columns.chance if headline else None,
         "controls": {},
         "control_intervals": {},
         "lifts": {},
         "by_source": {},
         "by_coder": {},
-        "by_status": dict(sorted(Counter(s.status for s in true).items())),
+        "by_status": dict(sorted(columns.statuses.items())),
     }
-    if not scored:
+    if not len(true):
         return document
-    document |= _mean(scored, seed)
-    for name in sorted({s.control for s in members} - {TRUE}):
-        control = [s.score for s in members if s.control == name and s.score.status == "scored"]
-        if control:
-            document["control_intervals"][name] = _mean(control, seed)
-            document["controls"][name] = document["control_intervals"][name]["mean"]
-    document["lifts"] = lifts(members, seed)
-    document["by_source"] = _by_source(scored)
-    document |= figures(scored, dependent)
-    for coder in sorted({s.latent.coder for s in scored}):
-        document["by_coder"][coder] = _mean([s for s in scored if s.latent.coder == coder], seed)
-    return document
+    document |= _mean(columns, true, seed)
+    controls = {c: v for c, v in sorted(columns.controls.items()) if c not in (TRUE, REPEAT)}
+    intervals = {name: _mean(columns, values, seed) for name, values in controls.items()}
+    document["control_intervals"] = intervals
+    document["controls"] = {name: interval["mean"] for name, interval in intervals.items()}
+    lifts = {c: v for c, v in sorted(columns.lifts.items()) if c != REPEAT}
+    document["lifts"] = {name: _mean(columns, values, seed) for name, values in lifts.items()}
+    sources = {s: columns.sources[s] for s in SOURCES if s in columns.sources}
+    document["by_source"] = {s: float(values.numbers().mean()) for s, values in sources.items()}
+    document |= figures(columns, dependence(results, name, seed))
+    for coder in sorted(set(columns.coders)):
+        values = true.of(columns.coders.index(coder))
+        if len(values):
+            document["by_coder"][coder] = _interval(values, [coder] * len(values), seed)
+    error = judge_error(results, name) if REPEAT in columns.controls else None
+    return document | ({"judge_error": error} if error else {})
 
 
-def _mean(scores: Sequence[Score], seed: int) -> Document:
-    interval = bootstrap_mean(
-        [s.metrics[s.headline].value for s in scores], [s.latent.coder for s in scores], seed=seed
-    )
+def _mean(columns: Columns, found: Values, seed: int) -> Document:
+    groups = [columns.coders[coder] for coder in found.coders]
+    return _interval(found.numbers(), groups, seed)
+
+
+def _interval(values: NDArray[np.float64], groups: Sequence[str], seed: int) -> Document:
+    interval = bootstrap_mean(values, groups, seed=seed)
     return {
-        "n": len(scores),
+        "n": len(values),
         "mean": interval.value,
         "low": interval.low,
         "high": interval.high,
     }
 
 
-def _by_source(scores: Sequence[Score]) -> dict[str, float]:
-    """Mean balanced accuracy against each source of negatives that there are; that against the
-    headline's source is the headline."""
-    found: dict[str, float] = {}
-    for source in SOURCES:
-        against = [s.metrics for s in scores if f"specificity_{source}" in s.metrics]
-        if against:
-            headline = scores[0].headline
-            own = [m.get(source, m.get(BALANCED, m[headline])) for m in against]
-            found[source] = _average(metric.value for metric in own)
-    return found
-
-
-def _average(values: Iterable[float]) -> float:
-    listed = list(values)
-    return sum(listed) / len(listed)
-
-
-def _cost(explanations: Sequence[Explanation], scores: Sequence[Score]) -> Document:
-    cost = total([*(e.cost for e in explanations), *(s.cost for s in scores)])
-    return {name: getattr(cost, name) for name in _COSTS}
+def _explained_cost(results: Results, explainer: str) -> Document:
+    """Of this explainer's explanations, and of those of what latents cause."""
+    sums = ", ".join(f"total(json_extract(cost, '$.{name}'))" for name in _COSTS)
+    query = f"SELECT {sums} FROM explanations WHERE explainer = ? OR kind = 'output'"
+    (row,) = results.query(query, (explainer,))
+    *counts, dollars = row
+    return dict(zip(_COSTS, [*map(int, counts), dollars], strict=True))
 
 
 def failures(results: Results, explainer: str) -> list[tuple[LatentId, str]]:
     """Every failed latent with the reason, explaining first."""
-    failed = [
-        (e.latent, e.reason or "")
-        for e in results.explanations()
-        if e.status == "failed" and (e.explainer == explainer or e.kind == "output")
-    ]
+    query = (
+        "SELECT coder, latent, reason FROM explanations WHERE status = 'failed'"
+        " AND (explainer = ? OR kind = 'output') ORDER BY coder, latent, kind"
+    )
+    rows = results.query(query, (explainer,))
+    failed = [(LatentId(coder, index), reason or "") for coder, index, reason in rows]
     failed += [
         (s.score.latent, f"{s.score.scorer} {s.control}".strip() + f": {s.score.reason}")
         for s in results.scores()

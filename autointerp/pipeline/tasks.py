@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
+from operator import attrgetter
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 from autointerp.examples.active import active_windows
 from autointerp.examples.sampling import SetBuilder, labelled_set
@@ -21,9 +22,12 @@ from autointerp.latents import (
     Split,
 )
 from autointerp.llm.accounts import metered
+from autointerp.llm.anew import asking_anew
 from autointerp.llm.client import BudgetExhausted
 from autointerp.pipeline.controls import Control
+from autointerp.pipeline.local import at_once
 from autointerp.pipeline.repeats import REPEAT, in_order
+from autointerp.pipeline.retries import NO_RETRY, ROUND, Retry
 from autointerp.pipeline.rows import TRUE, Scored
 from autointerp.scorers import Materials, Scorer
 
@@ -71,16 +75,20 @@ class ExplainTask:
     explainer: Explainer
     name: str
     report: Report
+    retry: Retry = NO_RETRY
 
     async def __call__(self, latent: LatentId) -> Explanation:
-        started = perf_counter()
-        with metered() as account:
+        started, number = perf_counter(), self.retry.of(self.name, latent)
+        with metered() as account, asking_anew(number):
             explanation = await self._explain(latent)
+        if number and explanation.status == "failed":
+            explanation = replace(explanation, details={**explanation.details, ROUND: number})
         cost = replace(account.all, seconds=perf_counter() - started)
         return replace(explanation, cost=cost, explainer=self.name)
 
     async def _explain(self, latent: LatentId) -> Explanation:
         if not self.store.statistics(latent.coder).firing_count[latent.index]:
+            self.sets.pass_over(latent)
             return Explanation(latent, "", self.name, status="dead", reason="it never fired")
         try:
             return await self.explainer.explain(*self.sets.take(latent))
@@ -95,25 +103,37 @@ class ExplainTask:
 class ScoreTask:
     """Scores one explanation, and its controls, with the scorers that have not done so.
 
-    ``split`` is TEST, but for scores that an explanation is chosen by.
+    ``split`` is TEST, but for scores that an explanation is chosen by. ``own`` are those of the
+    explanations that are scored here: all of them, unless given. ``together`` makes all scores of
+    one explanation at once, so that their questions can go out with one wave.
     """
 
     store: ExampleStore
-    explanations: Sequence[Explanation]
+    explanations: Iterable[Explanation]  # gone through more than once
     scorers: Sequence[NamedScorer]
     controls: Mapping[str, Mapping[LatentId, Sequence[Control]]]  # by the explanations' kind
-    done: set[tuple[str, str, str]]
+    done: Container[tuple[str, str, str]]
     report: Report
     split: Split = "test"
+    own: Iterable[Explanation] | None = None  # gone through more than once
+    retry: Retry = NO_RETRY
+    together: bool = False
 
-    @cached_property
-    def todo(self) -> list[Explanation]:
-        """The explanations that lack a score."""
-        return [e for e in self.explanations if self.missing(e)]
+    @property
+    def todo(self) -> Iterator[Explanation]:
+        """The explanations that lack a score; a block's windows are read as it is reached."""
+        return self._sets.ahead(self._lacking(), attrgetter("latent"))
+
+    def left(self) -> int:
+        """How many explanations lack a score."""
+        return sum(1 for _ in self._lacking())
+
+    def _lacking(self) -> Iterator[Explanation]:
+        return filter(self.missing, self.explanations if self.own is None else self.own)
 
     @cached_property
     def _sets(self) -> SetBuilder:
-        return SetBuilder(self.store, self.split, [e.latent for e in self.todo])
+        return SetBuilder(self.store, self.split)
 
     def missing(self, explanation: Explanation) -> list[tuple[NamedScorer, str]]:
         """The (scorer, control) pairs that have no score yet."""
@@ -127,12 +147,19 @@ class ScoreTask:
         ]
 
     def _repeats(self, scorer: NamedScorer, explanation: Explanation) -> list[str]:
-        few = self._in_order[: scorer.repeats] if scorer.repeats else []
+        if not scorer.repeats:
+            return []
+        few = self._first[explanation.kind][: scorer.repeats]
         return [REPEAT] if explanation.latent in few else []
 
     @cached_property
-    def _in_order(self) -> list[LatentId]:
-        return in_order([e.latent for e in self.explanations])
+    def _first(self) -> Mapping[str, Sequence[LatentId]]:
+        """By kind, the latents that are asked about again."""
+        most = max(scorer.repeats for scorer in self.scorers)
+        return {
+            kind: in_order((e.latent for e in self.explanations if e.kind == kind), most)
+            for kind in ("input", "output")
+        }
 
     async def __call__(self, explanation: Explanation) -> list[Scored]:
         shown, test = self._sets.take(explanation.latent)
@@ -140,29 +167,32 @@ class ScoreTask:
             c.name: replace(c.explanation, kind=explanation.kind)
             for c in self._controls(explanation)
         }
-        scored = []
         materials = replace(self._materials(shown, test), peers=self._peers(explanation))
-        for scorer, name in self.missing(explanation):
+
+        async def scored(scorer: NamedScorer, name: str) -> Scored:
             asked = texts.get(name, explanation)
-            score = await self._score(scorer, asked, materials)
+            number = self.retry.of_score((explanation.id, scorer.name, name))
+            score = await self._score(scorer, asked, materials, number)
             # A control belongs to the explanation that it stands in for.
-            scored.append(Scored(replace(score, explanation=explanation.id), name))
-        return scored
+            return Scored(replace(score, explanation=explanation.id), name)
+
+        missing = self.missing(explanation)
+        if self.together:
+            return await at_once(scored(*one) for one in missing)
+        return [await scored(*one) for one in missing]
 
     def _controls(self, explanation: Explanation) -> Sequence[Control]:
         return self.controls.get(explanation.kind, {}).get(explanation.latent, ())
 
     def _peers(self, explanation: Explanation) -> Sequence[Explanation]:
-        return self._explained.get((explanation.latent.coder, explanation.kind), ())
+        return self._explained.setdefault(
+            (explanation.latent.coder, explanation.kind),
+            _Peers(self.explanations, explanation.latent.coder, explanation.kind),
+        )
 
     @cached_property
-    def _explained(self) -> Mapping[tuple[str, str], Sequence[Explanation]]:
-        """By coder and kind."""
-        found: dict[tuple[str, str], list[Explanation]] = {}
-        for e in self.explanations:
-            if e.status == "explained":
-                found.setdefault((e.latent.coder, e.kind), []).append(e)
-        return found
+    def _explained(self) -> dict[tuple[str, str], Sequence[Explanation]]:
+        return {}
 
     def _materials(self, shown: Evidence, test: LabelledSet) -> Materials:
         latent = test.latent
@@ -178,11 +208,13 @@ class ScoreTask:
         )
 
     async def _score(
-        self, scorer: NamedScorer, explanation: Explanation, materials: Materials
+        self, scorer: NamedScorer, explanation: Explanation, materials: Materials, number: int
     ) -> Score:
         started = perf_counter()
-        with metered() as account:
+        with metered() as account, asking_anew(number):
             score = await self._judged(scorer, explanation, materials)
+        if number and score.status == "failed":
+            score = replace(score, details={**score.details, ROUND: number})
         cost = replace(account.all, seconds=perf_counter() - started)
         return replace(score, scorer=scorer.name, cost=cost)
 
@@ -196,6 +228,30 @@ class ScoreTask:
         except Exception as error:  # noqa: BLE001 – recorded; the run goes on
             self.report(f"score {scorer.name}", materials.latent, error)
             return _failed(scorer, materials.latent, error)
+
+
+@dataclass(frozen=True, eq=False)
+class _Peers(Sequence[Explanation]):
+    """The explanations of one coder and kind, read when a scorer first looks at them."""
+
+    explanations: Iterable[Explanation]
+    coder: str
+    kind: str
+
+    @cached_property
+    def _read(self) -> list[Explanation]:
+        of = (e for e in self.explanations if (e.latent.coder, e.kind) == (self.coder, self.kind))
+        return [e for e in of if e.status == "explained"]
+
+    @overload
+    def __getitem__(self, at: int) -> Explanation: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Explanation]: ...
+    def __getitem__(self, at: int | slice) -> Explanation | Sequence[Explanation]:
+        return self._read[at]
+
+    def __len__(self) -> int:
+        return len(self._read)
 
 
 def _controls(scorer: NamedScorer, texts: Sequence[str]) -> list[str]:

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from autointerp.config import RunConfig
-from autointerp.examples.options import Attached
 from autointerp.examples.prefixes import Prefixes
 from autointerp.examples.store import ExampleStore
 from autointerp.explainers.agent.llm_roles import LLMRoles
 from autointerp.judges import Judge
 from autointerp.kinds import PATTERN, build_options, without_judge
 from autointerp.latents import Evidence
+from autointerp.llm.accounts import Ledger
 from autointerp.llm.client import LLMClient
 from autointerp.llm.limits import Backoff
-from autointerp.llm.opening import open_llms
+from autointerp.llm.opening import LLMs, open_llms
 from autointerp.llm.templates import Templates
 from autointerp.llm.vllm_server import VLLMServer
 from autointerp.pipeline.repeats import asking_again
 from autointerp.pipeline.tasks import Explainer, NamedScorer
 from autointerp.pipeline.text_models import TextModels
+from autointerp.pipeline.workshop import Workshop
 from autointerp.registry import ASKING, Options, explainers, judges, scorers
 from autointerp.scorers import Others
-from autointerp.subject.model import Subject
+from autointerp.subject.outline import Outline
 from autointerp.subject.probing import ProbeError, ProbeQueue
 from autointerp.subject.steering import Steering
 
@@ -37,7 +38,7 @@ RIVALS = ("single_pass", "pattern")  # whose texts an LLM agent's must beat on S
 _PATTERN: Mapping[str, Any] = {"kind": PATTERN}
 
 Servers = Callable[[], Awaitable[Mapping[str, VLLMServer]]]
-Runtime = Callable[[], tuple[Subject, Mapping[str, Attached]]]
+OpenModels = Callable[..., AbstractAsyncContextManager[LLMs]]  # as ``open_llms``
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +49,12 @@ class Tools:
     clients: Mapping[str, LLMClient]
     templates: Templates
     probes: ProbeQueue | None = None
-    subject: Subject | None = None
+    subject: Outline | None = None
     models: TextModels | None = None
     others: Others | None = None  # the run's explained latents, where explanations are scored
     steering: Steering | None = None
     prefixes: Prefixes | None = None
+    room: Callable[[], Awaitable[None]] | None = None  # to be awaited before a latent is begun
 
     def explainer(self, section: Mapping[str, Any]) -> Explainer:
         """The explainer of a resolved section such as ``config.explainer``."""
@@ -133,38 +135,46 @@ def _name_of(options: Options) -> str | None:
     return name
 
 
-def open_steering(
-    config: RunConfig, subject: Subject, attached: Mapping[str, Attached], prefixes: Prefixes
-) -> Steering:
+def open_steering(config: RunConfig, workshop: Workshop, prefixes: Prefixes) -> Steering:
     """Steering for a run; it is to be entered."""
-    rows = prefixes.rows(STEERED_ROWS)
-    return Steering(subject, attached, seed=config.run.seed, texts=rows)
+    seed, rows = config.run.seed, prefixes.rows(STEERED_ROWS)
+    workers = workshop.workers("steer", seed, rows)
+    return Steering(workshop.subject, workshop.attached, seed=seed, texts=rows, workers=workers)
+
+
+def _open_probes(workshop: Workshop, directory: Path, identity: str) -> ProbeQueue:
+    coders = {name: (a.coder, a.hook) for name, a in workshop.attached.items()}
+    cache, workers = directory / "probes.sqlite", workshop.workers("probe")
+    return ProbeQueue(workshop.subject, coders, cache, identity=identity, workers=workers)
 
 
 @asynccontextmanager
 async def open_tools(
     config: RunConfig,
     needs: frozenset[str],
-    runtime: Runtime,
+    workshop: Workshop,
     directory: Path,
     identity: str,
     servers: Servers,
     store: ExampleStore,
+    ledger: Ledger | None = None,
+    open_models: OpenModels = open_llms,
 ) -> AsyncIterator[Tools]:
     """Open what is needed of the language models and the subject, for one stage.
 
-    ``runtime`` gives the subject and its coders; it is called only if texts are to be measured.
+    ``workshop`` has the subject and its coders; they are used only if texts are to be measured.
     ``directory`` is the run's: measurements are kept there. ``identity`` is of the model's files.
     ``servers`` starts the run's own vLLM servers, if it has any. Steering takes its prompts from
-    ``store``.
+    ``store``. ``ledger`` takes the accounts; ``open_models`` opens the language models.
 
     Raises:
         AutointerpError: if an endpoint, a key or a price is missing.
     """
     async with AsyncExitStack() as stack:
         clients: Mapping[str, LLMClient] = {}
+        room: Callable[[], Awaitable[None]] | None = None
         if needs & ASKING:
-            llms = open_llms(
+            llms = open_models(
                 config.llms,
                 config.budget,
                 config.journal,
@@ -172,21 +182,22 @@ async def open_tools(
                 endpoints=await servers(),
                 backoff=Backoff(seed=config.run.seed),
                 prompts=config.prompts,
+                ledger=ledger,
             )
-            clients = (await stack.enter_async_context(llms)).clients
+            opened = await stack.enter_async_context(llms)
+            clients, room = opened.clients, opened.room
         templates = Templates(config.prompts)
-        models = TextModels(config, lambda: runtime()[0])
+        models = TextModels(config, workshop)
         stack.push_async_callback(models.aclose)
-        tools = Tools(config, clients, templates, models=models, prefixes=Prefixes(store))
+        tools = Tools(
+            config, clients, templates, models=models, prefixes=Prefixes(store), room=room
+        )
         if needs & {"probes", "steering"}:
-            subject, attached = runtime()
-            tools = replace(tools, subject=subject)
+            tools = replace(tools, subject=workshop.subject)
         if "probes" in needs:
-            coders = {name: (a.coder, a.hook) for name, a in attached.items()}
-            cache = directory / "probes.sqlite"
-            probes = ProbeQueue(subject, coders, cache, identity=identity)
+            probes = _open_probes(workshop, directory, identity)
             tools = replace(tools, probes=await stack.enter_async_context(probes))
         if "steering" in needs:
-            steering = open_steering(config, subject, attached, Prefixes(store))
+            steering = open_steering(config, workshop, Prefixes(store))
             tools = replace(tools, steering=await stack.enter_async_context(steering))
         yield tools

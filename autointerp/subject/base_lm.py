@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
 
 from autointerp.latents import AutointerpError, LatentId
-from autointerp.subject.gathering import Gatherer
+from autointerp.subject.gathering import Answer, Gatherer
 from autointerp.subject.model import Subject
+from autointerp.subject.recent import Recent
 
 Continuation = tuple[str, str]  # what stands before a text, and the text
 
@@ -50,19 +51,15 @@ class _Batch(NamedTuple):
     read: _Read | None
 
 
-class LocalLM:
-    """Measures how likely texts are, in one thread; close with :meth:`aclose`.
+class LogprobQueue:
+    """Has the likelihood of texts measured for coroutines; close with :meth:`aclose`.
 
-    What stands before a text and the text itself are tokenised apart, so that a text has the
-    same tokens whatever precedes it. Rows of different lengths share a batch; that changes the
-    last digits of a figure, about 1e-6 of it in float32. A beginning that many texts have is read
-    once.
+    ``workers`` each measure continuations as :meth:`LocalLM.measure` does, in a thread each.
     """
 
-    def __init__(self, subject: Subject) -> None:
-        self._subject = subject
+    def __init__(self, workers: Sequence[Answer[Continuation, float | str]]) -> None:
         self._gatherer: Gatherer[Continuation, float | str] = Gatherer(
-            self.measure, "base_lm", lot=LOT, memory=MEMORY
+            workers, "base_lm", lot=LOT, memory=Recent(MEMORY)
         )
 
     async def logprobs(
@@ -72,8 +69,22 @@ class LocalLM:
         return await self._gatherer.ask(continuations)
 
     async def aclose(self) -> None:
-        """Let the lot under way end, and end the thread."""
+        """Let the lots under way end, and end the threads."""
         await self._gatherer.aclose()
+
+
+class LocalLM(LogprobQueue):
+    """Measures how likely texts are, in one thread; close with :meth:`aclose`.
+
+    What stands before a text and the text itself are tokenised apart, so that a text has the
+    same tokens whatever precedes it. Rows of different lengths share a batch; that changes the
+    last digits of a figure, about 1e-6 of it in float32. A beginning that many texts have is read
+    once.
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__([self.measure])
+        self._subject = subject
 
     def measure(self, continuations: Sequence[Continuation]) -> list[float | str]:
         """:meth:`logprobs` in this thread."""

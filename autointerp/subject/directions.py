@@ -44,21 +44,6 @@ class Directions:
         self.places = {n: Place(c, hook, to or hook) for n, (c, hook, to) in attached.items()}
         self._states: dict[HookPoint, Tensor] = {}
 
-    def check(self, direction: Direction) -> None:
-        """Raise AutointerpError if there is no such latent, or nothing to mix a foil from."""
-        latent = direction.latent
-        if latent.coder not in self.places:
-            known = ", ".join(self.places)
-            raise AutointerpError(f"no coder {latent.coder!r} to steer with (known: {known})")
-        width = self.places[latent.coder].coder.d_sae
-        if not 0 <= latent.index < width:
-            raise AutointerpError(f"{latent} is out of range; {latent.coder} has {width} latents")
-        if direction.foil is not None and not any(map(len, self._texts)):
-            raise AutointerpError(
-                f"a random direction beside {latent} needs texts to learn the hook's covariance"
-                " from; give Steering some"
-            )
-
     def vector(self, direction: Direction) -> Tensor:
         """The vector [d_out] of a direction, its sign included."""
         place = self.places[direction.latent.coder]
@@ -86,6 +71,22 @@ class Directions:
             states = states[::every][:STATES]
             self._states[hook] = states - states.mean(0)
         return self._states[hook]
+
+
+def check_direction(direction: Direction, attached: Coders, can_mix: bool) -> None:
+    """Raise AutointerpError if there is no such latent, or no texts to mix a foil from."""
+    latent = direction.latent
+    if latent.coder not in attached:
+        known = ", ".join(attached)
+        raise AutointerpError(f"no coder {latent.coder!r} to steer with (known: {known})")
+    width = attached[latent.coder][0].d_sae
+    if not 0 <= latent.index < width:
+        raise AutointerpError(f"{latent} is out of range; {latent.coder} has {width} latents")
+    if direction.foil is not None and not can_mix:
+        raise AutointerpError(
+            f"a random direction beside {latent} needs texts to learn the hook's covariance"
+            " from; give Steering some"
+        )
 
 
 def activations_of(coder: SparseCoder, x: Tensor, latents: Tensor) -> Tensor:

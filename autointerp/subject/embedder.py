@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autointerp.latents import AutointerpError
-from autointerp.subject.gathering import Gatherer
+from autointerp.subject.gathering import Answer, Gatherer
 from autointerp.subject.reasons import first_line
+from autointerp.subject.recent import Recent
 
 Vector = NDArray[np.float32]
+Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 
 BATCH = 64  # texts in a forward pass
 LOT = 512  # texts taken together at most
@@ -40,11 +42,14 @@ class Embedder:
 
 
 class EmbeddingQueue:
-    """Embeds texts for coroutines, those of all that wait together; close with ``aclose``."""
+    """Embeds texts for coroutines, those of all that wait together; close with ``aclose``.
 
-    def __init__(self, embedder: Embedder) -> None:
+    ``embedders`` each give unit vectors, [n, d], of n texts, in a thread each.
+    """
+
+    def __init__(self, *embedders: Embed) -> None:
         self._gatherer: Gatherer[str, Vector] = Gatherer(
-            lambda texts: list(embedder(texts)), "embedder", lot=LOT, memory=MEMORY
+            [_rows(embed) for embed in embedders], "embedder", lot=LOT, memory=Recent(MEMORY)
         )
 
     async def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -53,8 +58,12 @@ class EmbeddingQueue:
         return np.stack(found) if found else np.zeros((0, 0), np.float32)
 
     async def aclose(self) -> None:
-        """Let the batch under way end, and end the thread."""
+        """Let the batches under way end, and end the threads."""
         await self._gatherer.aclose()
+
+
+def _rows(embed: Embed) -> Answer[str, Vector]:
+    return lambda texts: list(embed(texts))
 
 
 def check_installed() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from autointerp.latents import AutointerpError
 from autointerp.statistics import derived_generator
 from autointerp.subject.batches import Batches
-from autointerp.subject.directions import Directions
+from autointerp.subject.directions import Coders, Directions
 from autointerp.subject.model import Subject
 from autointerp.subject.prefixes import Kept, Prompt
 from autointerp.subject.pushes import Gauge
@@ -51,6 +51,13 @@ class Ask:
 def divergence(p: Tensor, q: Tensor) -> Tensor:
     """KL(p ‖ q) in nats of log-probabilities [..., vocabulary]: [...]."""
     return (p.exp() * (p - q)).sum(-1).clamp(min=0)
+
+
+def open_engine(
+    subject: Subject, attached: Coders, texts: Sequence[NDArray[np.int32]], seed: int
+) -> Engine:
+    """An engine whose random directions mix what the subject does on ``texts``."""
+    return Engine(subject, Directions(subject, attached, texts, seed), seed)
 
 
 class Engine:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from autointerp.latents import AutointerpError
 from autointerp.subject.modules import Modules
+from autointerp.subject.outline import Outline
 from autointerp.subject.reasons import first_line
-from autointerp.subject.vocabulary import token_texts
 
 DEMO = Path(__file__).resolve().parent.parent / "demo"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -49,18 +49,10 @@ class _StopForward(BaseException):  # so that no `except Exception` on the way s
     """Ends a forward pass once every hook has seen its tensor."""
 
 
-class Subject:
+class Subject(Outline):
     """A loaded causal language model and its tokenizer.
 
-    The first position of a context attends to itself alone, and its activations are like no
-    other's. Where the tokenizer has a BOS, every row runs with BOS before it, and BOS's own
-    activations are never given, whatever ``bos`` says. Where it has none, a row's first token
-    stands there: ``bos: skip`` leaves it out of everything, ``bos: keep`` treats it as any
-    other. ``masked`` is how many leading tokens of every row are to be left out: 1 in the case
-    just named, else 0.
-
-    ``context_length`` counts BOS. ``vocabulary`` maps token ids to text. ``lock`` is held during
-    a forward pass: hooks of one thread must not meet another's.
+    ``lock`` is held during a forward pass: hooks of one thread must not meet another's.
     """
 
     def __init__(
@@ -74,18 +66,19 @@ class Subject:
         batch_tokens: int = 8192,
         bos: Literal["skip", "keep"] = "skip",
     ) -> None:
-        self.model, self.tokenizer = model, tokenizer
-        self.name, self.revision = name, revision
-        self.device: torch.device = model.get_input_embeddings().weight.device
-        self.dtype: torch.dtype = model.dtype
         limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-        self.context_length = min(context_length, limit) if limit else context_length
+        super().__init__(
+            tokenizer,
+            name=name,
+            revision=revision,
+            dtype=model.dtype,
+            context_length=min(context_length, limit) if limit else context_length,
+            bos=bos,
+            size=model.get_input_embeddings().weight.shape[0],
+        )
+        self.model = model
+        self.device: torch.device = model.get_input_embeddings().weight.device
         self.batch_tokens = batch_tokens
-        self.bos = bos
-        self.bos_id: int | None = tokenizer.bos_token_id
-        self.masked = int(self.bos_id is None and bos == "skip")
-        size = max(len(tokenizer), model.get_input_embeddings().weight.shape[0])
-        self.vocabulary: list[str] = token_texts(tokenizer, size)
         self.lock = Lock()
         self._modules = Modules(model, name)
         self._widths: dict[HookPoint, int] = {}
@@ -107,19 +100,6 @@ class Subject:
             row = [self.bos_id or 0, 0]
             self._widths[hook] = self._states(torch.tensor([row]), [hook])[hook].shape[-1]
         return self._widths[hook]
-
-    def encode_text(self, text: str) -> list[int]:
-        """Token ids of a text, without special tokens."""
-        return [int(i) for i in self.encode_texts([text])[0]]
-
-    def encode_texts(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
-        """Token ids of many texts, without special tokens."""
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        if backend is not None:
-            encoded = backend.encode_batch_fast(list(texts), add_special_tokens=False)
-            return [np.array(e.ids, np.int32) for e in encoded]
-        encoded = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-        return [np.array(ids, np.int32) for ids in encoded]
 
     def activations(
         self, rows: Sequence[Sequence[int] | NDArray[np.int32]], hooks: Sequence[HookPoint]

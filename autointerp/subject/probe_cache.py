@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -63,30 +63,8 @@ class Reading:
         return cls(token_ids, starts, rest[:m], rest[m:].view(np.float32))
 
 
-class Recent:
-    """Readings in memory; those not used for longest go when they exceed ``limit`` bytes."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._size = 0
-        self._readings: OrderedDict[Probe, Reading] = OrderedDict()
-
-    def get(self, probe: Probe) -> Reading | None:
-        reading = self._readings.get(probe)
-        if reading is not None:
-            self._readings.move_to_end(probe)
-        return reading
-
-    def put(self, probe: Probe, reading: Reading) -> None:
-        self._readings[probe] = reading
-        self._size += reading.size
-        while self._size > self._limit:
-            _, old = self._readings.popitem(last=False)
-            self._size -= old.size
-
-
 class DiskCache:
-    """Readings in an SQLite file that several processes may share.
+    """Readings in an SQLite file that several threads and processes may share.
 
     ``identities`` tells of each coder all that its readings depend on but the text.
 
@@ -100,9 +78,9 @@ class DiskCache:
             coder: hashlib.blake2b(f"{_FORMAT}\0{identity}\0".encode(), digest_size=20)
             for coder, identity in identities.items()
         }
+        self._lock = Lock()
         with self._errors():
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Opened on one thread and used on another, never on both at once.
             self._file = sqlite3.connect(path, timeout=_WAIT, check_same_thread=False)
             self._file.execute("PRAGMA journal_mode=WAL")
             self._file.execute("PRAGMA synchronous=NORMAL")
@@ -138,8 +116,10 @@ class DiskCache:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
+        """One thread at a time, and one line for what goes wrong."""
         try:
-            yield
+            with self._lock:
+                yield
         except (OSError, sqlite3.Error) as error:
             raise AutointerpError(
                 f"cannot use the probe cache {self._path}: {error}; remove it or name another"

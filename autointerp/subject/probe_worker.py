@@ -1,10 +1,10 @@
-"""The thread of a probe queue: texts to readings, in few forward passes and no more."""
+"""Texts to readings, in few forward passes and no more."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event
 
 import numpy as np
@@ -15,65 +15,51 @@ from torch import Tensor
 from autointerp.subject.activation_functions import SparseActivations
 from autointerp.subject.coders import SparseCoder
 from autointerp.subject.model import Batch, HookPoint, Subject
-from autointerp.subject.probe_cache import DiskCache, Probe, Reading
+from autointerp.subject.probe_cache import Probe, Reading
 
 CPU_BATCH = 1024  # tokens: what a larger batch computes does not stay in a processor's cache
 _DROPPED = 12  # of the 24 significant bits of a float32
 
 
 @dataclass
-class Counts:
-    """What became of the texts that were asked for.
+class Measured:
+    """Readings of probes, why the others cannot be measured, and what it took."""
 
-    ``asked`` counts (text, coder) by caller. Each came from memory, joined one that was waited
-    for already, came from disk, was refused, or was measured. ``measured`` and ``tokens`` count
-    texts that went through the subject: once, however many coders read them in that pass.
-    """
-
-    asked: int = 0
-    from_memory: int = 0
-    joined: int = 0
-    from_disk: int = 0
-    refused: int = 0
-    measured: int = 0
+    readings: dict[Probe, Reading] = field(default_factory=dict)
+    refused: dict[Probe, str] = field(default_factory=dict)
+    texts: int = 0
     tokens: int = 0
     forward_passes: int = 0
 
 
-class Worker:
-    """Answers lots of probes, from disk or by measuring; one call at a time.
+class Prober:
+    """Measures lots of probes; one call at a time.
 
-    When ``stop`` is set, the lot under way ends after its batch.
+    When ``stop`` is set, the lot under way ends after its batch, with fewer readings.
     """
 
     def __init__(
         self,
         subject: Subject,
         coders: Mapping[str, tuple[SparseCoder, HookPoint]],
-        disk: DiskCache | None,
-        counts: Counts,
-        stop: Event,
+        stop: Event | None = None,
     ) -> None:
         self._subject, self._coders = subject, coders
-        self._disk, self._counts, self._stop = disk, counts, stop
+        self._stop = stop or Event()
 
-    def answer(self, lot: Sequence[Probe]) -> dict[Probe, Reading | str]:
-        """A reading of each probe, or why its text cannot be measured; fewer when stopped."""
-        known = {} if self._disk is None else self._disk.read(lot)
-        self._counts.from_disk += len(known)
+    def __call__(self, lot: Sequence[Probe]) -> Measured:
+        """A reading of each probe, or why its text cannot be measured."""
         askers: dict[str, list[str]] = {}
         for probe in lot:
-            if probe not in known:
-                askers.setdefault(probe.text, []).append(probe.coder)
+            askers.setdefault(probe.text, []).append(probe.coder)
         rows = self._encode(list(askers))
-        refused = {text: why for text, row in rows.items() if (why := self._refusal(text, row))}
-        self._counts.refused += sum(len(askers[text]) for text in refused)
-        fitting = {t: row for t, row in rows.items() if row is not None and t not in refused}
-        measured = self._measure(askers, fitting)
-        if self._disk is not None and measured:
-            self._disk.write(measured)
-        reasons = {Probe(name, text): why for text, why in refused.items() for name in askers[text]}
-        return known | measured | reasons
+        reasons = {text: why for text, row in rows.items() if (why := self._refusal(text, row))}
+        measured = Measured(
+            refused={Probe(n, text): why for text, why in reasons.items() for n in askers[text]}
+        )
+        fitting = {t: row for t, row in rows.items() if row is not None and t not in reasons}
+        self._measure(askers, fitting, measured)
+        return measured
 
     def _encode(self, texts: Sequence[str]) -> dict[str, NDArray[np.int32] | None]:
         """Token ids of each text; None where tokenizers would raise."""
@@ -99,23 +85,24 @@ class Worker:
         return None
 
     def _measure(
-        self, askers: Mapping[str, Sequence[str]], rows: Mapping[str, NDArray[np.int32]]
-    ) -> dict[Probe, Reading]:
+        self,
+        askers: Mapping[str, Sequence[str]],
+        rows: Mapping[str, NDArray[np.int32]],
+        measured: Measured,
+    ) -> None:
         texts = sorted(rows, key=lambda text: -len(rows[text]))
         names = {name for text in texts for name in askers[text]}
         hooks = sorted({self._coders[name][1] for name in names})
-        measured: dict[Probe, Reading] = {}
         for chosen in self._slices(texts, rows):
             for batch in self._subject.activations([rows[text] for text in chosen], hooks):
-                self._counts.forward_passes += 1
-                self._counts.measured += len(batch.rows)
-                self._counts.tokens += sum(batch.lengths)
+                measured.forward_passes += 1
+                measured.texts += len(batch.rows)
+                measured.tokens += sum(batch.lengths)
                 shown = [chosen[row] for row in batch.rows]
                 for name in names:
-                    measured.update(self._read(name, batch, shown, askers, rows))
+                    measured.readings.update(self._read(name, batch, shown, askers, rows))
                 if self._stop.is_set():
-                    return measured
-        return measured
+                    return
 
     def _slices(
         self, texts: Sequence[str], rows: Mapping[str, NDArray[np.int32]]

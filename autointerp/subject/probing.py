@@ -1,6 +1,6 @@
 """Probe texts of many latents at once: asked for by coroutines, measured in full batches.
 
-The subject reads a text once, whoever asks: what every latent of a coder does on it is kept,
+A subject reads a text once, whoever asks: what every latent of a coder does on it is kept,
 and each caller gets its own latent's part.
 
 A text's last digits depend on the texts that were in its batch: float32 activations differ by
@@ -13,14 +13,11 @@ hundredth, and only what a cache has kept is identical.
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from types import TracebackType
 from typing import Self
 
@@ -29,14 +26,38 @@ from numpy.typing import NDArray
 
 from autointerp.latents import AutointerpError, LatentId
 from autointerp.subject.coders import SparseCoder
+from autointerp.subject.gathering import Gatherer
 from autointerp.subject.model import HookPoint, Subject
-from autointerp.subject.probe_cache import DiskCache, Probe, Reading, Recent
-from autointerp.subject.probe_worker import Counts, Worker, coder_identity
+from autointerp.subject.outline import Outline
+from autointerp.subject.probe_cache import DiskCache, Probe, Reading
+from autointerp.subject.probe_worker import Measured, Prober, coder_identity
+from autointerp.subject.recent import Recent
 
-__all__ = ["Counts", "Measurement", "ProbeError", "ProbeQueue"]
+__all__ = ["Counts", "Measure", "Measurement", "ProbeError", "ProbeQueue"]
 
 MEMORY = 2**28  # bytes of readings kept in memory
 LOT = 512  # probes taken together at most
+
+Measure = Callable[[Sequence[Probe]], Measured]
+
+
+@dataclass
+class Counts:
+    """What became of the texts that were asked for.
+
+    ``asked`` counts (text, coder) by caller. Each came from memory, joined one that was waited
+    for already, came from disk, was refused, or was measured. ``measured`` and ``tokens`` count
+    texts that went through a subject: once, however many coders read them in that pass.
+    """
+
+    asked: int = 0
+    from_memory: int = 0
+    joined: int = 0
+    from_disk: int = 0
+    refused: int = 0
+    measured: int = 0
+    tokens: int = 0
+    forward_passes: int = 0
 
 
 class ProbeError(AutointerpError):
@@ -57,43 +78,85 @@ class Measurement:
     activations: NDArray[np.float32]  # [n]
 
 
+class _Answerer:
+    """Answers lots of probes: from disk, else by having them measured. For any thread."""
+
+    def __init__(self, measure: Measure, disk: DiskCache | None, counts: Counts, lock: Lock):
+        self._measure, self._disk, self._counts, self._lock = measure, disk, counts, lock
+
+    def __call__(self, lot: Sequence[Probe]) -> list[Reading | str]:
+        known = {} if self._disk is None else self._disk.read(lot)
+        missing = [probe for probe in lot if probe not in known]
+        measured = self._measure(missing) if missing else Measured()
+        if self._disk is not None and measured.readings:
+            self._disk.write(measured.readings)
+        self._count(len(known), measured)
+        found: dict[Probe, Reading | str] = {**known, **measured.readings, **measured.refused}
+        if len(found) < len(lot):
+            raise RuntimeError("closed while measuring")  # nobody waits any more
+        return [found[probe] for probe in lot]
+
+    def _count(self, from_disk: int, measured: Measured) -> None:
+        with self._lock:
+            self._counts.from_disk += from_disk
+            self._counts.refused += len(measured.refused)
+            self._counts.measured += measured.texts
+            self._counts.tokens += measured.tokens
+            self._counts.forward_passes += measured.forward_passes
+
+
+def _size(reading: Reading | str) -> int:
+    return reading.size if isinstance(reading, Reading) else len(reading)
+
+
 class ProbeQueue:
     """Measures texts for coroutines; use it as ``async with ProbeQueue(…) as queue``.
 
-    All torch work is in one thread. It takes whatever is waiting when it gets free. The subject
-    must not be used elsewhere meanwhile.
+    What is waiting goes in together when a worker gets free.
 
     Args:
-        coders: each coder by name, on the subject's device, with the hook point it reads.
+        subject: an outline of it, if ``workers`` are given; else all torch work is in one thread
+            of this process, and the subject must not be used elsewhere meanwhile.
+        coders: each coder by name with the hook point it reads; on the subject's device, unless
+            ``workers`` are given.
         cache: an SQLite file to keep readings in, for later runs.
         identity: what tells the model's weights and tokenizer from others, a hash of the files
             for example; name, revision, type, BOS and context settings are added, and each
             coder's checkpoint and hook point.
+        workers: who measures, each in a thread of its own.
     """
 
     def __init__(
         self,
-        subject: Subject,
+        subject: Subject | Outline,
         coders: Mapping[str, tuple[SparseCoder, HookPoint]],
         cache: Path | None = None,
         *,
         identity: str = "",
         memory: int = MEMORY,
+        workers: Sequence[Measure] = (),
     ) -> None:
         self.counts = Counts()
         self._subject, self._coders = subject, dict(coders)
         self._path, self._identity = cache, identity
-        self._recent = Recent(memory)
-        self._waiting: dict[Probe, asyncio.Future[Reading | str]] = {}
-        self._queued: deque[Probe] = deque()
-        self._asked = asyncio.Event()
+        self._memory: Recent[Probe, Reading | str] = Recent(memory, _size)
+        self._workers = workers
         self._closing = Event()
-        self._serving: asyncio.Task[None] | None = None
+        self._gatherer: Gatherer[Probe, Reading | str] | None = None
+        self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         disk = None if self._path is None else DiskCache(self._path, self._identities())
-        worker = Worker(self._subject, self._coders, disk, self.counts, self._closing)
-        self._serving = asyncio.create_task(self._serve(worker, disk))
+        if disk is not None:
+            self._open.callback(disk.close)
+        workers, lock = self._workers or [self._prober()], Lock()
+        self._gatherer = Gatherer(
+            [_Answerer(measure, disk, self.counts, lock) for measure in workers],
+            "probes",
+            lot=LOT,
+            memory=self._memory,
+        )
+        self._open.push_async_callback(self._gatherer.aclose)
         return self
 
     async def __aexit__(
@@ -102,13 +165,14 @@ class ProbeQueue:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Cancel what is waiting, let the batch under way end, and end the thread."""
-        assert self._serving is not None
+        """Cancel what is waiting, let the batches under way end, and end the threads."""
         self._closing.set()
-        self._asked.set()
-        for future in self._waiting.values():
-            future.cancel()
-        await self._serving
+        await self._open.aclose()
+
+    def _prober(self) -> Prober:
+        if not isinstance(self._subject, Subject):
+            raise RuntimeError("probing without workers needs the subject itself, not its outline")
+        return Prober(self._subject, self._coders, self._closing)
 
     async def measure(self, texts: Sequence[str], latent: LatentId) -> list[Measurement]:
         """Activations of ``latent`` on each text, in the order given.
@@ -126,7 +190,7 @@ class ProbeQueue:
         return [self._measurement(found[probe], latent.index) for probe in probes]
 
     def _check(self, latent: LatentId) -> None:
-        if self._serving is None or self._closing.is_set():
+        if self._gatherer is None or self._closing.is_set():
             raise RuntimeError("a ProbeQueue measures only inside its `async with`")
         if latent.coder not in self._coders:
             raise AutointerpError(f"no coder {latent.coder!r} (known: {', '.join(self._coders)})")
@@ -135,68 +199,18 @@ class ProbeQueue:
             raise AutointerpError(f"{latent} is out of range; {latent.coder} has {width} latents")
 
     async def _readings(self, probes: Sequence[Probe]) -> dict[Probe, Reading | str]:
-        distinct = dict.fromkeys(probes)
+        assert self._gatherer is not None
+        distinct = list(dict.fromkeys(probes))
         self.counts.asked += len(distinct)
-        found: dict[Probe, Reading | str] = {}
-        waiting = {}
-        for probe in distinct:
-            if (reading := self._recent.get(probe)) is not None:
-                found[probe] = reading
-            else:
-                waiting[probe] = self._submit(probe)
-        self.counts.from_memory += len(found)
-        if waiting:  # `wait` leaves the futures alone when this caller is cancelled
-            await asyncio.wait(waiting.values())
-        return found | {probe: future.result() for probe, future in waiting.items()}
-
-    def _submit(self, probe: Probe) -> asyncio.Future[Reading | str]:
-        if probe in self._waiting:
-            self.counts.joined += 1
-        else:
-            self._waiting[probe] = asyncio.get_running_loop().create_future()
-            self._queued.append(probe)
-            self._asked.set()
-        return self._waiting[probe]
+        self.counts.from_memory += sum(probe in self._memory for probe in distinct)
+        self.counts.joined += sum(map(self._gatherer.waits_for, distinct))
+        return dict(zip(distinct, await self._gatherer.ask(distinct), strict=True))
 
     def _measurement(self, reading: Reading | str, latent: int) -> Measurement:
         assert isinstance(reading, Reading)
         vocabulary = self._subject.vocabulary
         tokens = [vocabulary[i] for i in reading.token_ids.tolist()]
         return Measurement(reading.token_ids, tokens, reading.of(latent))
-
-    async def _serve(self, worker: Worker, disk: DiskCache | None) -> None:
-        loop = asyncio.get_running_loop()
-        with closing(disk) if disk else nullcontext(), ThreadPoolExecutor(1, "probes") as thread:
-            while not self._closing.is_set():
-                await self._asked.wait()
-                self._asked.clear()
-                lot = self._next_lot()
-                while lot:
-                    answer = loop.run_in_executor(thread, worker.answer, lot)
-                    await asyncio.wait([answer])
-                    self._deliver(lot, answer)
-                    lot = self._next_lot()
-
-    def _next_lot(self) -> list[Probe]:
-        size = 0 if self._closing.is_set() else min(LOT, len(self._queued))
-        return [self._queued.popleft() for _ in range(size)]
-
-    def _deliver(
-        self, lot: Sequence[Probe], answer: asyncio.Future[dict[Probe, Reading | str]]
-    ) -> None:
-        error = answer.exception()
-        found = {} if error else answer.result()
-        for probe in lot:
-            future = self._waiting.pop(probe)
-            if isinstance(reading := found.get(probe), Reading):
-                self._recent.put(probe, reading)
-            if future.done():  # cancelled by closing
-                continue
-            if error is not None:
-                future.set_exception(error)
-                future.exception()  # asyncio complains of one that nobody is left to hear
-            elif reading is not None:
-                future.set_result(reading)
 
     def _identities(self) -> dict[str, str]:
         subject = self._subject

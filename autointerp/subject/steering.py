@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from autointerp.latents import AutointerpError, LatentId
 from autointerp.statistics import derived_generator
 from autointerp.subject.direction import Direction
-from autointerp.subject.directions import Coders, Directions
-from autointerp.subject.gathering import Gatherer
-from autointerp.subject.generation import NOISES, Ask, Engine
+from autointerp.subject.directions import Coders, check_direction
+from autointerp.subject.gathering import Answer, Gatherer
+from autointerp.subject.generation import NOISES, Ask, open_engine
 from autointerp.subject.model import Subject
+from autointerp.subject.outline import Outline
 from autointerp.subject.prefixes import Prompt
 from autointerp.subject.rollout import Row
 from autointerp.subject.strengths import Strength, search
@@ -40,32 +41,36 @@ SEARCHES = 16  # at once: more of them would push each other's prompts out of me
 class Steering:
     """Steers for coroutines; use it as ``async with Steering(…) as steering``.
 
-    All torch work is in one thread. It takes whatever is waiting when it gets free, so that
-    different latents are steered in different rows of one batch.
+    What is waiting goes in together when a worker gets free, so that different latents are
+    steered in different rows of one batch.
 
     Args:
-        attached: each coder by name, on the subject's device, with the hook point it reads and
-            the one it writes (None: the same).
+        subject: an outline of it, if ``workers`` are given; else all torch work is in one thread
+            of this process.
+        attached: each coder by name with the hook point it reads and the one it writes (None: the
+            same); on the subject's device, unless ``workers`` are given.
         texts: rows of token ids, some hundreds of them, from which random directions learn the
             covariance of what is at a hook. Needed only for directions with a ``foil``.
         seed: what sampled tokens and random directions derive from, with what they are for.
+        workers: who steers, each in a thread of its own, as :meth:`Engine.answer` does of an
+            engine with the same seed and texts.
     """
 
     def __init__(
         self,
-        subject: Subject,
+        subject: Subject | Outline,
         attached: Coders,
         *,
         seed: int = 0,
         texts: Prompts = (),
+        workers: Sequence[Answer[Ask, Any]] = (),
     ) -> None:
         self._subject, self._seed = subject, seed
-        self._directions = Directions(subject, attached, texts, seed)
-        self._engine = Engine(subject, self._directions, seed)
-        self._gatherer: Gatherer[Ask, Any] = Gatherer(
-            self._engine.answer, "steering", lot=LOT, memory=0
-        )
-        self._searches = asyncio.Semaphore(SEARCHES)
+        self._attached, self._can_mix = attached, any(map(len, texts))
+        if not workers:
+            workers = [open_engine(_whole(subject), attached, texts, seed).answer]
+        self._gatherer: Gatherer[Ask, Any] = Gatherer(workers, "steering", lot=LOT)
+        self._searches = asyncio.Semaphore(SEARCHES * len(workers))
         self._found: dict[tuple[Direction, bytes, float], asyncio.Task[Strength]] = {}
         self._open = False
 
@@ -79,7 +84,7 @@ class Steering:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Cancel what is waiting, let the batch under way end, and end the thread."""
+        """Cancel what is waiting, let the batches under way end, and end the threads."""
         self._open = False
         for task in self._found.values():
             task.cancel()
@@ -191,7 +196,7 @@ class Steering:
         if not self._open:
             raise RuntimeError("Steering steers only inside its `async with`")
         if direction is not None:
-            self._directions.check(direction)
+            check_direction(direction, self._attached, self._can_mix)
         if len(prompts) == 0 or not all(map(len, prompts)):
             raise AutointerpError("steering needs prompts, each of at least one token")
         longest = max(map(len, prompts)) + int(self._subject.bos_id is not None) + tokens - 1
@@ -201,6 +206,12 @@ class Steering:
                 f" {self._subject.context_length}; raise subject.context_length"
             )
         return tuple(np.ascontiguousarray(prompt, np.int32).tobytes() for prompt in prompts)
+
+
+def _whole(subject: Subject | Outline) -> Subject:
+    if not isinstance(subject, Subject):
+        raise RuntimeError("steering without workers needs the subject itself, not its outline")
+    return subject
 
 
 def _digest(prompts: Sequence[Prompt]) -> bytes:

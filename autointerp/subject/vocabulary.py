@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from autointerp.latents import AutointerpError
+from autointerp.sections import DEMO
+from autointerp.subject.reasons import first_line
+
 
 def token_texts(tokenizer: Any, size: int) -> list[str]:
     """The text of every token id below ``size``; a leading space stays, bytes are decoded.
@@ -36,3 +40,20 @@ def _byte_table() -> dict[str, int]:
     table = {chr(byte): byte for byte in plain}
     rest = [byte for byte in range(256) if byte not in set(plain)]
     return table | {chr(0x100 + i): byte for i, byte in enumerate(rest)}
+
+
+def model_vocabulary(model: str) -> list[str]:
+    """The text of each token of a model in a folder or on the hub; ``demo`` is built in.
+
+    Raises:
+        AutointerpError: if there is no such tokenizer.
+    """
+    from transformers import AutoTokenizer  # seconds of imports
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(DEMO) if model == "demo" else model)
+    except (OSError, ValueError) as error:
+        raise AutointerpError(
+            f"cannot load a tokenizer of {model!r}: {first_line(error)}"
+        ) from error
+    return token_texts(tokenizer, len(tokenizer))

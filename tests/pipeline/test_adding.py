@@ -117,7 +117,7 @@ def test_fewer_latents_take_nothing_away(
     assert rows(run) == before
 
 
-def test_a_failed_latent_is_tried_again_alone(
+def test_a_failed_latent_is_tried_again_alone_and_when_asked(
     run: Path, asked: list[Explanation | None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     explanations, _ = rows(run)
@@ -126,7 +126,8 @@ def test_a_failed_latent_is_tried_again_alone(
         results.put_explanation(
             Explanation(first.latent, "", first.explainer, status="failed", reason="no luck")
         )
-    assert document(capsys, "run", "--run", str(run))["failed"] == 0
+    assert document(capsys, "run", "--run", str(run), code=1)["failed"] == 1
+    assert document(capsys, "run", "--run", str(run), "--retry-failed")["failed"] == 0
     again, _ = rows(run)
     kept = {key for key in explanations if key[:2] != (first.latent.coder, first.latent.index)}
     assert {key: again[key] for key in kept} == {key: explanations[key] for key in kept}

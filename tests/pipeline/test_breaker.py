@@ -131,7 +131,8 @@ def test_a_stopped_run_says_so_and_continues(
     assert main(["status", str(tmp_path / "run")]) == 0
     assert "stopped, " in capsys.readouterr().out
     unlucky["fails"] = False
-    assert document(capsys, *arguments)["failed"] == 0
+    assert document(capsys, *arguments, code=1)["failed"] == 6
+    assert document(capsys, *arguments, "--retry-failed")["failed"] == 0
     explanations, scores = contents(tmp_path / "run")
     assert len(explanations) == 12
     assert all(e.status != "failed" for e in explanations)

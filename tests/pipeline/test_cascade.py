@@ -25,7 +25,7 @@ from autointerp.pipeline.standings import select_value
 
 PATTERNS = "explainer={tiers: [{kind: pattern}, {kind: agent}], escalate_below: 0.99}"
 SENTENCES = "explainer={tiers: [{kind: pattern}, {kind: single_pass}], escalate_below: 0.9}"
-TEXT = re.compile(r'^\d+\. (\{"before": .*\})$', re.MULTILINE)
+TEXT = re.compile(r'^\d+\. (\[".*"\])$', re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -175,9 +175,10 @@ def test_a_latent_that_the_first_tier_failed_is_escalated_and_stops_nothing(
     assert found["by_status"] == {"failed": 8}
     assert "escalation stopped in agent, 8 of 8 latents left" in found["cascade"]["stopped"]
     monkeypatch.undo()
-    found = document(capsys, "explain", "--run", str(run))
-    assert found["failed"] == 0
-    assert [tier["failed"] for tier in found["cascade"]["tiers"]] == [0, 0]
+    for option, failed in (([], 8), (["--retry-failed"], 0)):
+        found = document(capsys, "explain", "--run", str(run), *option)
+        assert found["failed"] == 0
+        assert [tier["failed"] for tier in found["cascade"]["tiers"]] == [failed, 0]
 
 
 def test_a_run_of_the_first_tier_alone_may_go_on_as_a_cascade(
@@ -207,7 +208,7 @@ def test_another_tier_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) 
 def words_are_read(body: Body) -> Any:
     """Explains by the words that are marked; takes no pattern for an explanation."""
     asked = body["messages"][-1]["content"]
-    texts = [json.loads(line)["text"] for line in TEXT.findall(asked)]
+    texts = [json.loads(line)[1] for line in TEXT.findall(asked)]
     if "<explanation>" not in asked:
         marked = " ".join(sorted(set(re.findall(r"<<\s*(\w+)\s*>>", " ".join(texts)))))
         return {"explanations": [{"description": f"Words: {marked}", "label": marked}]}

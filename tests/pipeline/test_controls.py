@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from autointerp import patterns
-from autointerp.latents import Explanation, LatentId
+from autointerp.latents import LatentId
 from autointerp.pipeline import controls
+from autointerp.pipeline.plan import indices
 from autointerp.statistics import Interval
 
 
-def explain(latents: Sequence[LatentId], texts: Sequence[str] | None = None) -> list[Explanation]:
-    texts = texts or [f"about {i}" for i in latents]
-    return [Explanation(i, text, "by hand") for i, text in zip(latents, texts, strict=True)]
+def shuffled(
+    members: Sequence[LatentId],
+    densities: Mapping[LatentId, float],
+    wanted: Sequence[LatentId],
+    seed: int,
+    texts: Sequence[str] | None = None,
+) -> list[controls.Control]:
+    """The shuffled controls of ``wanted`` where ``members`` are explained, in these words."""
+    words = dict(zip(members, texts or [f"about {i}" for i in members], strict=True))
+    widths = {i.coder: 1 + max(j.index for j in densities if j.coder == i.coder) for i in densities}
+    by_coder = {coder: np.zeros(width) for coder, width in widths.items()}
+    for latent, density in densities.items():
+        by_coder[latent.coder][latent.index] = density
+
+    def read(asked: Sequence[LatentId]) -> dict[LatentId, str]:
+        return {latent: words[latent] for latent in asked}
+
+    return controls.shuffled(indices(members), by_coder, read, wanted, seed=seed)
 
 
 def latents(first: int, second: int = 0) -> list[LatentId]:
@@ -27,7 +44,7 @@ def latents(first: int, second: int = 0) -> list[LatentId]:
 def test_shuffled_is_a_derangement_within_the_hook_point(n: int, m: int, seed: int) -> None:
     members = latents(n, m)
     densities = {i: ((i.index * 37) % 61) / 100 for i in members}
-    found = controls.shuffled(explain(members), densities, members, seed=seed)
+    found = shuffled(members, densities, members, seed)
     assert [c.latent for c in found] == members
     assert all(c.donor and c.donor != c.latent for c in found)
     assert all(c.donor and c.donor.coder == c.latent.coder for c in found)
@@ -38,17 +55,17 @@ def test_shuffled_is_a_derangement_within_the_hook_point(n: int, m: int, seed: i
 def test_shuffled_matches_density() -> None:
     members = latents(64)
     densities = {i: i.index / 64 for i in members}
-    found = controls.shuffled(explain(members), densities, members, seed=0)
+    found = shuffled(members, densities, members, 0)
     assert all(c.donor and abs(c.donor.index - c.latent.index) < 16 for c in found)
 
 
 def test_shuffled_is_seeded_and_reads_nothing_from_the_order() -> None:
     members = latents(20)
     densities = dict.fromkeys(members, 0.1)
-    found = controls.shuffled(explain(members), densities, members, seed=3)
-    assert controls.shuffled(explain(members)[::-1], densities, members, seed=3) == found
-    assert controls.shuffled(explain(members), densities, members, seed=4) != found
-    chosen = controls.shuffled(explain(members), densities, members[5:7], seed=3)
+    found = shuffled(members, densities, members, 3)
+    assert shuffled(members[::-1], densities, members, 3) == found
+    assert shuffled(members, densities, members, 4) != found
+    chosen = shuffled(members, densities, members[5:7], 3)
     assert chosen == found[5:7]
 
 
@@ -57,17 +74,14 @@ def test_shuffled_avoids_giving_a_latent_its_own_words() -> None:
     texts = ["same", "same", *(f"other {i}" for i in range(6))]
     for seed in range(20):
         densities = dict.fromkeys(members, 0.1)
-        found = controls.shuffled(explain(members, texts), densities, members, seed=seed)
+        found = shuffled(members, densities, members, seed, texts)
         assert all(c.text != texts[c.latent.index] for c in found)
 
 
 def test_a_lone_latent_and_unexplained_ones_have_no_shuffled_control() -> None:
     lone, *others = latents(1, 3)
-    explanations = explain([lone, *others])
-    explanations[3] = Explanation(others[2], "", "by hand", status="no_explanation")
-    found = controls.shuffled(
-        explanations, dict.fromkeys([lone, *others], 0.1), [lone, *others], seed=0
-    )
+    densities = dict.fromkeys([lone, *others], 0.1)
+    found = shuffled([lone, *others[:2]], densities, [lone, *others], 0)
     assert [(c.latent, c.donor) for c in found] == [
         (others[0], others[1]),
         (others[1], others[0]),
@@ -76,21 +90,24 @@ def test_a_lone_latent_and_unexplained_ones_have_no_shuffled_control() -> None:
 
 def test_controlled_latents_are_a_stable_sample_of_the_explained() -> None:
     members = latents(100, 100)
-    chosen = controls.controlled(explain(members), seed=0)
+    chosen = controls.controlled(members, seed=0)
     assert len(chosen) == 64
     assert chosen == sorted(set(chosen))
-    assert chosen == controls.controlled(explain(members[::-1]), seed=0)
-    assert chosen != controls.controlled(explain(members), seed=1)
-    fewer = controls.controlled(explain(members), seed=0, limit=10)
+    assert chosen == controls.controlled(members[::-1], seed=0)
+    assert chosen != controls.controlled(members, seed=1)
+    fewer = controls.controlled(members, seed=0, limit=10)
     assert set(fewer) < set(chosen)
-    assert controls.controlled(explain(members[:5]), seed=0) == members[:5]
+    assert controls.controlled(members[:5], seed=0) == members[:5]
 
 
 def test_neighbour_takes_the_nearest_that_is_explained() -> None:
     members = latents(4)
-    nearest = {members[0]: members[:0:-1], members[1]: [members[1]], members[2]: [members[0]]}
-    explanations = explain(members)[:3]
-    found = controls.neighbour(explanations, nearest.__getitem__, members[:3])
+    nearest = {members[0]: members[2:0:-1], members[1]: [members[1]], members[2]: [members[0]]}
+
+    def read(asked: Sequence[LatentId]) -> dict[LatentId, str]:
+        return {latent: f"about {latent}" for latent in asked}
+
+    found = controls.neighbour(read, nearest.__getitem__, members[:3])
     assert [(c.latent, c.donor, c.text) for c in found] == [
         (members[0], members[2], "about a/2"),
         (members[2], members[0], "about a/0"),

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from autointerp.latents import Label, LatentId, Metric, Score
+from autointerp.pipeline.columns import Columns
 from autointerp.pipeline.figures import (
     Dependence,
     dependence,
     effects,
     figures,
-    lifts,
     note_effects,
 )
 from autointerp.pipeline.results import Results
@@ -42,21 +42,32 @@ def score(
 
 
 def test_lifts_are_means_of_differences_within_latents() -> None:
-    members = [Scored(score(i, 0.7 + 0.01 * i)) for i in range(10)]
-    members += [Scored(score(i, 0.5 + 0.01 * i), "shuffled") for i in range(4)]
-    members += [Scored(replace(score(1, 0.0), status="failed"), "empty")]
-    found = lifts(members, 0)
-    assert list(found) == ["shuffled"]
-    assert found["shuffled"]["n"] == 4
-    for name in ("mean", "low", "high"):
-        assert found["shuffled"][name] == pytest.approx(0.2)
+    columns = Columns()
+    for i in range(10):
+        columns.add(Scored(score(i, 0.7 + 0.01 * i)))
+        if i < 4:
+            columns.add(Scored(score(i, 0.5 + 0.01 * i), "shuffled"))
+        if i == 1:
+            columns.add(Scored(replace(score(1, 0.0), status="failed"), "empty"))
+    columns.add(Scored(score(11, 0.5), "shuffled"))  # its own explanation was not scored
+    assert list(columns.lifts) == ["shuffled"]
+    assert columns.lifts["shuffled"].numbers() == pytest.approx([0.2] * 4)
+    assert len(columns.true) == 10
+    assert columns.true.of(0) == pytest.approx(columns.true.numbers())
+
+
+def gathered(scores: Sequence[Score]) -> Columns:
+    columns = Columns()
+    for one in scores:
+        columns.add(Scored(one))
+    return columns
 
 
 def test_the_true_spread_is_less_than_the_observed_one() -> None:
     rng = np.random.default_rng(0)
     truth = rng.beta(40, 13, size=400)
     scored = [score(i, rng.binomial(100, p) / 100) for i, p in enumerate(truth)]
-    found = figures(scored, ALONE)["true_values"]
+    found = figures(gathered(scored), ALONE)["true_values"]
     observed = np.std([s.metrics["balanced_accuracy"].value for s in scored])
     assert found["spread"] == pytest.approx(truth.std(), abs=0.01)
     assert found["spread"] < observed - 0.01
@@ -71,10 +82,13 @@ def test_a_share_is_explained_only_on_evidence() -> None:
     scored = [
         replace(score(i, 0.5), details={"pairs": pairs}) for i, pairs in enumerate(good + bad)
     ]
-    found = figures(scored, ALONE)["share_explained"]
+    found = figures(gathered(scored), ALONE)["share_explained"]
     assert found["n"] == 100
     assert found["share"] == pytest.approx(0.3, abs=0.02)
-    assert figures(scored, Dependence(0.5, 5, 3.0))["share_explained"]["share"] <= found["share"]
+    assert (
+        figures(gathered(scored), Dependence(0.5, 5, 3.0))["share_explained"]["share"]
+        <= found["share"]
+    )
 
 
 def dependent_answers(rng: np.random.Generator, correlation: float) -> list[Label]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from planted_coders import SAELENS, Planted
@@ -40,7 +41,7 @@ def owners(found: Sequence[Other]) -> list[LatentId]:
 def test_the_nearest_are_those_of_the_nearest_decoder_directions(world: PlantedStore) -> None:
     directions = torch.nn.functional.normalize(world.coder.decoder_directions().float(), dim=1)
     members = [latent.index for latent in world.latents]
-    near = nearest_by({SAELENS: world.coder}, [LatentId(SAELENS, i) for i in members])
+    near = nearest_by({SAELENS: world.coder}, {SAELENS: np.array(members)})
     for index in members[::5]:
         found = near(LatentId(SAELENS, index))
         cosines = (directions[[i.index for i in found]] @ directions[index]).tolist()

@@ -23,7 +23,7 @@ from autointerp.pipeline.rows import TRUE
 from autointerp.pipeline.tasks import ScoreTask
 from autointerp.pipeline.tools import Tools
 
-_TEXT = re.compile(r'^\d+\. \{"before": .*\}$', re.MULTILINE)
+_TEXT = re.compile(r'^\d+\. \[".*"\]$', re.MULTILINE)
 FLIPPED = 0.1
 
 
@@ -76,7 +76,7 @@ def test_a_few_latents_are_asked_about_twice_and_the_error_is_found(
         again = [s.score.latent for s in scores if s.control == REPEAT]
         own = [s.score.latent for s in scores if s.control == TRUE]
         found = judge_error(results, "detection")
-    assert sorted(again) == sorted(in_order(own)[:4])
+    assert sorted(again) == sorted(in_order(own, 4))
     assert len(own) == 8
     assert {r.repeat for r in client.requests} == {0, 1}
     texts = {r.messages for r in client.requests if r.repeat == 0}
@@ -97,6 +97,7 @@ def test_nothing_is_asked_twice_unless_wanted(world: PlantedStore, tmp_path: Pat
 
 def test_more_latents_add_to_fewer() -> None:
     latents = [LatentId("a", i) for i in range(50)]
-    assert in_order(latents) == in_order(latents[::-1])
-    fewer = [latent for latent in in_order(latents) if latent.index < 20]
-    assert in_order(latents[:20]) == fewer
+    assert in_order(latents, 50) == in_order(latents[::-1], 50)
+    fewer = [latent for latent in in_order(latents, 50) if latent.index < 20]
+    assert in_order(latents[:20], 50) == fewer
+    assert in_order(latents, 5) == in_order(latents, 50)[:5]

@@ -25,8 +25,10 @@ from autointerp.latents import (
     Score,
     Values,
 )
+from autointerp.pipeline.plan import Done
 from autointerp.pipeline.results import SCHEMA_VERSION, Results
-from autointerp.pipeline.rows import Scored, pack_outcomes, unpack_outcomes
+from autointerp.pipeline.retries import retry_of
+from autointerp.pipeline.rows import TRUE, Scored, pack_outcomes, unpack_outcomes
 
 LATENT = LatentId("layers.1", 3)
 _source = st.sampled_from(["activating", "random"])
@@ -108,12 +110,18 @@ def test_rows_come_back_equal(tmp_path: Path) -> None:
         assert [s.score.outcomes for s in results.scores()] == [(), ()]
 
 
-def test_failed_scores_are_not_done(tmp_path: Path) -> None:
+def test_failed_scores_are_done_unless_they_are_made_again(tmp_path: Path) -> None:
+    failed = score(status="failed")
+    key = (failed.explanation, failed.scorer, TRUE)
     with Results.open(tmp_path / "r.sqlite") as results:
-        results.put_scores([Scored(score(status="failed"))])
-        assert results.score_keys() == set()
+        assert key not in Done(results)
+        results.put_scores([Scored(failed)])
+        again = retry_of(results, "score", ("score",))
+        assert key in Done(results)
+        assert key not in Done(results, again)
         results.put_scores([Scored(score())])
-        assert len(results.score_keys()) == len(list(results.scores())) == 1
+        assert key in Done(results, retry_of(results, "score", ("score",)))
+        assert len(list(results.scores())) == 1
 
 
 def test_settings_join_but_never_change_once_there_are_rows(tmp_path: Path) -> None:

@@ -63,6 +63,8 @@ def test_wheel_and_sdist_hold_scorers_prompts_and_demo(wheel: Path) -> None:
     assert "autointerp/scorers/detection.py" in names
     assert "autointerp/prompts/README.md" in names
     assert "autointerp/demo/model.safetensors" in names
+    assert "autointerp/report/static/templates/report.html.j2" in names
+    assert "autointerp/report/templates/style.css" in names
     assert not [n for n in names if "__pycache__" in n or n.startswith("tests")]
     with tarfile.open(next(wheel.parent.glob("*.tar.gz"))) as sdist:
         inside = {name.partition("/")[2] for name in sdist.getnames()}

@@ -68,6 +68,7 @@ def _json_option(
 
 
 def run_export(arguments: argparse.Namespace) -> int:
+    _refuse_others(arguments)
     run = existing(arguments.directory)
     output = arguments.output or run / "export" / arguments.format
     document = EXPORTS[arguments.format](arguments, run, output)
@@ -80,8 +81,33 @@ def run_export(arguments: argparse.Namespace) -> int:
 
 
 def run_import(arguments: argparse.Namespace) -> int:
+    _refuse_others(arguments)
     document = IMPORTS[arguments.format](arguments)
-    return _tell(arguments, document, f"{arguments.run}: {document['latents']} latents")
+    lines = [f"{arguments.run}: {document['latents']} latents"]
+    if not document["examples"]:
+        lines.append("it has no examples: they were not there")
+    if left := document.get("left_out"):
+        lines.append(f"left out: scores of {', '.join(left)}")
+    return _tell(arguments, document, "\n".join(lines))
+
+
+_OF_ONE_FORMAT = {
+    "license": "hub",
+    "model_id": "neuronpedia",
+    "source_set": "neuronpedia",
+    "creator": "neuronpedia",
+    "explanations": "delphi",
+    "scores": "delphi",
+}
+
+
+def _refuse_others(arguments: argparse.Namespace) -> None:
+    """Refuse options that the format has no use for."""
+    from autointerp.latents import AutointerpError
+
+    for name, wanted in _OF_ONE_FORMAT.items():
+        if getattr(arguments, name, None) is not None and arguments.format != wanted:
+            raise AutointerpError(f"--{name.replace('_', '-')} is for --format {wanted}")
 
 
 def _tell(arguments: argparse.Namespace, document: Document, line: str) -> int:

@@ -131,10 +131,10 @@ def test_the_tutorial_works_from_its_beginning_to_its_end(runs: Path) -> None:
     (runs / "words.yaml").write_text(blocks("tutorial", "yaml")[0])
     latent = explained(runs)
     for words in commands("tutorial"):
-        if words == ["run"]:  # the small run stands for it
-            words = ["run", "run.name=small"]
-        if words[0] in ("view", "similarity") or words[:2] == ["run", "--config"]:
-            continue  # they wait, need a model of the hub, and ask a language model
+        # The run of the fixture stands for the first; others wait, need a model of the hub, or ask
+        # a language model.
+        if words[0] in ("view", "similarity") or words[:2] in (["run"], ["run", "--config"]):
+            continue
         words = [latent if word == "layers.1/3" else word for word in words]
         program(runs, *words)
     assert (runs / "runs" / "small" / "report.html").exists()
@@ -147,13 +147,9 @@ def test_a_run_in_shards_and_its_estimate_work(runs: Path) -> None:
         "corpus: {tokens: 140000}\nlatents: {layers.0: 'alive:4', layers.1: 'alive:4'}\n"
     )
     for words in commands("overnight"):
-        if words[:2] == ["status", "mine"]:
-            words = ["status", "runs/big"]
-        if "--retry-failed" in words:
-            words = [word.replace("runs/mine", "runs/big") for word in words]
-            program(runs, *words)
-        elif "engine.kind=ray" not in words:  # tests/pipeline/test_ray.py
-            program(runs, *words)
+        known = {"mine": "small", "runs/mine": "runs/small"}  # a run that there is
+        if "engine.kind=ray" not in words:  # tests/pipeline/test_ray.py
+            program(runs, *(known.get(word, word) for word in words))
 
 
 @pytest.mark.slow

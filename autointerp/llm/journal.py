@@ -125,7 +125,11 @@ class Journal:
         """Write down that ``key`` is about to be asked; the intent's number."""
         intent = next(self._intents)
         counts = (estimate.prompt_tokens, estimate.completion_tokens, estimate.dollars)
-        await self._commit("intent", (intent, key, self.run, time.time(), *counts))
+        try:
+            await self._commit("intent", (intent, key, self.run, time.time(), *counts))
+        except asyncio.CancelledError:  # it is written all the same
+            self.call_off(intent)
+            raise
         return intent
 
     async def forgive(self, intent: int) -> None:

@@ -69,7 +69,9 @@ def store(connection: sqlite3.Connection, batch: Sequence[Entry]) -> set[str] | 
         rows.setdefault(entry.kind, []).append(entry.row)
     lost = False
     connection.execute("BEGIN IMMEDIATE")
-    for kind in rows:
+    for kind in _STATEMENTS:  # in this order: an intent may be struck out in its own batch
+        if kind not in rows:
+            continue
         array = json.dumps(rows[kind])
         for number, statement in enumerate(_STATEMENTS[kind]):
             changed = connection.execute(statement, (array,)).rowcount

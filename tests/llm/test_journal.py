@@ -81,6 +81,24 @@ def test_a_run_knows_what_it_spent_and_what_may_have_been_billed(tmp_path: Path)
     with_journal(tmp_path / "j.sqlite", nothing, run="another")
 
 
+def test_who_is_cancelled_while_an_intent_is_written_leaves_none(tmp_path: Path) -> None:
+    async def cancel(journal: Journal) -> None:
+        asked = [asyncio.create_task(journal.intend(f"{n}", Usage(1))) for n in range(40)]
+        for task in asked:
+            await asyncio.sleep(0)
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+        for task in asked:
+            if not task.cancelled():
+                await journal.forgive(task.result())
+
+    async def look(journal: Journal) -> None:
+        assert journal.possibly_billed().requests == 0
+
+    with_journal(tmp_path / "j.sqlite", cancel)
+    with_journal(tmp_path / "j.sqlite", look)
+
+
 def test_a_run_counts_what_its_shards_spent(tmp_path: Path) -> None:
     async def spend(journal: Journal) -> None:
         intent = await journal.intend(journal.run, Usage(9, 0, 9, 1.0))

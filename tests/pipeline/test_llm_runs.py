@@ -43,7 +43,7 @@ MIXED = {
 }
 KILLS = 5
 PATIENCE = 3.0  # seconds that a client under faults waits for an answer
-SECONDS_TO_STOP = 12.0  # two of them until requests in flight are answered
+SECONDS_TO_STOP = 5.0  # two of them until requests in flight are answered
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from autointerp.patterns import parse
     from autointerp.pipeline.results import Results
     from autointerp.subject.checkpoints import load_coder
-    from autointerp.subject.model import load_subject
+    from autointerp.subject.loading import load_subject
     from autointerp.subject.probing import ProbeQueue
 
 _HOMES = {
@@ -35,7 +35,7 @@ _HOMES = {
     "autointerp.patterns": ("parse",),
     "autointerp.pipeline.results": ("Results",),
     "autointerp.subject.checkpoints": ("load_coder",),
-    "autointerp.subject.model": ("load_subject",),
+    "autointerp.subject.loading": ("load_subject",),
     "autointerp.subject.probing": ("ProbeQueue",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

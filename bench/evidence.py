@@ -20,7 +20,7 @@ from autointerp.examples.sampling import BLOCK, evidences, labelled_sets, prepar
 from autointerp.examples.store import ExampleStore
 from autointerp.latents import Evidence, Example, LabelledSet, LatentId
 from autointerp.subject.checkpoints import load_coder
-from autointerp.subject.model import DEMO, load_subject
+from autointerp.subject.loading import DEMO, load_subject
 
 CODERS = ("layers.0", "layers.1")
 REPEATS = 5

@@ -1,7 +1,11 @@
-"""All kept windows of one latent and split, as one block."""
+"""Where a latent is active, and where latents are that are easily taken for it."""
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
+from autointerp.examples.contrast import contrasts
 from autointerp.examples.store import ExampleStore
 from autointerp.latents import ExampleBlock, LatentId, Split
 
@@ -22,3 +26,15 @@ def active_windows(store: ExampleStore, latent: LatentId, split: Split) -> Examp
         store.left_tokens(windows.documents, windows.starts),
         store.vocabulary,
     )
+
+
+def neighbours_active(store: ExampleStore, latent: LatentId, split: Split) -> NDArray[np.bool_]:
+    """In which windows of the background a neighbour of the latent is active: [n].
+
+    Neighbours are those that its negatives were prepared from; nowhere if they were not.
+    """
+    near = contrasts(store).neighbours(latent)
+    found = np.zeros(len(store.background(split).documents), bool)
+    if near:
+        found |= (store.background_maxima_of(near, split) > 0).any(axis=0)
+    return found

@@ -31,7 +31,7 @@ GROUPS: tuple[Group, ...] = (
     ("select", "neighbour"),
     ("test", "neighbour"),
 )
-VERSION = 1
+VERSION = 2
 OPEN = 16  # files whose contents stay in memory
 ROWS = 2**32  # more than a file has
 
@@ -45,6 +45,7 @@ class Negatives:
     offsets: NDArray[np.int64]  # [n · groups + 1]
     windows: NDArray[np.int64]  # addresses
     lens: NDArray[np.int32]  # [n, k] token ids, −1 where there is no unembedding to read
+    near: NDArray[np.int64]  # [n, m] latents of the same coder, −1 after the last
 
     def latents(self) -> list[LatentId]:
         return [LatentId(c, i) for c, i in zip(self.coders, self.indices.tolist(), strict=True)]
@@ -60,6 +61,7 @@ class Negatives:
                 offsets=self.offsets,
                 windows=self.windows,
                 lens=self.lens,
+                near=self.near,
             )
         unfinished.replace(path)
 
@@ -72,6 +74,7 @@ class Negatives:
                 arrays["offsets"],
                 arrays["windows"],
                 arrays["lens"],
+                arrays["near"],
             )
 
 
@@ -145,6 +148,12 @@ class Contrasts:
         place = self._find(latent)
         return [] if place is None else [i for i in place[0].lens[place[1]].tolist() if i >= 0]
 
+    def neighbours(self, latent: LatentId) -> list[LatentId]:
+        """The latents that are easily taken for this one; none if it is not prepared."""
+        place = self._find(latent)
+        near = [] if place is None else place[0].near[place[1]].tolist()
+        return [LatentId(latent.coder, i) for i in near if i >= 0]
+
 
 _OF_STORE: WeakKeyDictionary[ExampleStore, Contrasts] = WeakKeyDictionary()
 
@@ -195,8 +204,9 @@ def joined(
     latents: Sequence[LatentId],
     groups: Sequence[Sequence[NDArray[np.int64]]],
     lens: NDArray[np.int32],
+    near: Sequence[NDArray[np.int64]],
 ) -> Negatives:
-    """The negatives ``groups[latent][group]``."""
+    """The negatives ``groups[latent][group]``; ``near`` are each latent's neighbours."""
     slices = [windows for of_latent in groups for windows in of_latent]
     return Negatives(
         [latent.coder for latent in latents],
@@ -204,4 +214,13 @@ def joined(
         np.concatenate([[0], np.cumsum([len(windows) for windows in slices])]).astype(np.int64),
         np.concatenate(slices) if slices else np.zeros(0, np.int64),
         lens,
+        _padded(near),
     )
+
+
+def _padded(rows: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """[rows, most]; −1 after the last of a row."""
+    found = np.full((len(rows), max(map(len, rows), default=0)), -1, np.int64)
+    for place, row in zip(found, rows, strict=True):
+        place[: len(row)] = row
+    return found

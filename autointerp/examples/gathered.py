@@ -79,7 +79,7 @@ def _candidates(
     prepared, codes = contrasts(store), pools(store).codes[split]
     embedded = semantic(store)
     seeds = [seed_of(store.seed, latent, f"{split} random") for latent in latents]
-    inactive = np.stack([store.background_maxima(latent, split) == 0 for latent in latents])
+    inactive = store.background_maxima_of(latents, split) == 0
     drawn = draw_each(seeds, codes, inactive, RANDOM_DRAWN)
     for latent, at in zip(latents, drawn, strict=True):
         yield codes[at]

@@ -8,8 +8,7 @@ those in which the latent is active are left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,16 +22,13 @@ from autointerp.examples.contrast import (
     contrasts,
     joined,
 )
-from autointerp.examples.draws import addresses, draw, race, seed_of, split_addresses
+from autointerp.examples.draws import addresses, draw, race, seed_of
 from autointerp.examples.neighbours import neighbours
-from autointerp.examples.options import Attached
+from autointerp.examples.reading import Coders, Progress, active_in
 from autointerp.examples.store import ExampleStore
 from autointerp.latents import SPLITS, LatentId, Split
 from autointerp.subject.coders import SparseCoder
-from autointerp.subject.model import Batch, HookPoint, Subject
-
-Coders = Mapping[str, Attached | tuple[SparseCoder, HookPoint]]
-Progress = Callable[[int, int], None]
+from autointerp.subject.model import Subject
 
 CHUNK = 1024  # latents prepared and saved at once
 WANTED: Mapping[Split, int] = {"explain": 24, "select": 32, "test": 64}
@@ -63,7 +59,8 @@ def prepare(
 
     Latents that were prepared before cost nothing, nor do chunks of them with none of ``only``;
     an interrupted call keeps what it finished.
-    ``progress`` is told (tokens read, tokens to read) for each chunk of latents.
+    ``progress`` is told how many latents of how many are done, those of a chunk as its windows
+    are read.
 
     Raises:
         AutointerpError: if a latent is not in the store.
@@ -71,8 +68,17 @@ def prepare(
     """
     prepared = contrasts(store)
     finder = _Finder(store)
-    for chunk in chunks_of(prepared, latents, CHUNK, only):
-        prepared.add(_found(finder, subject, coders, chunk, progress))
+    chunks = chunks_of(prepared, latents, CHUNK, only)
+    done, total = 0, sum(map(len, chunks))
+
+    def told(read: int, of: int) -> None:
+        if progress is not None:
+            progress(done + len(chunk) * read // max(1, of), total)
+
+    for chunk in chunks:
+        prepared.add(_found(finder, subject, coders, chunk, told))
+        done += len(chunk)
+        told(0, 1)
 
 
 def find_negatives(
@@ -94,13 +100,13 @@ def _found(
     wanted = [
         np.unique(np.concatenate([candidates.unread for candidates in plan])) for plan in plans
     ]
-    active = _read(finder.store, subject, coders, latents, wanted, progress)
+    active = active_in(finder.store, subject, coders, latents, wanted, progress)
     chosen = [
         [_first_inactive(c, found, group) for c, group in zip(plan, GROUPS, strict=True)]
         for plan, found in zip(plans, active, strict=True)
     ]
     lenses = [_logit_lens(subject, coders[latent.coder][0], latent.index) for latent in latents]
-    return joined(latents, chosen, np.array(lenses, np.int32))
+    return joined(latents, chosen, np.array(lenses, np.int32), [near[i] for i in latents])
 
 
 def _first_inactive(
@@ -233,97 +239,3 @@ class _Finder:
         codes = np.setdiff1d(np.concatenate(kept), self.pools[split].codes)
         order = draw(seed_of(self.store.seed, latent, f"{split} {purpose} read"), codes)
         return _Candidates(known, codes[order[: READ_PER_MISSING * missing]])
-
-
-def _read(
-    store: ExampleStore,
-    subject: Subject,
-    coders: Coders,
-    latents: list[LatentId],
-    wanted: list[NDArray[np.int64]],
-    progress: Progress | None,
-) -> list[NDArray[np.int64]]:
-    """The windows among ``wanted[i]`` and all others' in which latent i is active."""
-    codes = np.unique(np.concatenate(wanted))
-    rows = _rows(store, codes)
-    slots = {name: _slots(latents, name, coders[name][0].d_sae) for name in coders}
-    slots = {name: slot for name, slot in slots.items() if (slot >= 0).any()}
-    found: list[NDArray[np.int64]] = []
-    total, done = sum(map(len, rows.tokens)), 0
-    hooks = list(dict.fromkeys(coders[name][1] for name in slots))
-    for batch in subject.activations(rows.tokens, hooks):
-        positions = _positions(rows, batch, subject.masked, store.window)
-        for name, slot in slots.items():
-            coder, hook = coders[name][:2]
-            states = batch.states[hook].flatten(0, 1)
-            active = coder.encode_sparse(states[positions.flat])
-            owners = slot[active.latents.cpu().numpy()]
-            windows = positions.codes[active.rows.cpu().numpy()]
-            places = np.minimum(np.searchsorted(codes, windows), len(codes) - 1)
-            hits = (owners >= 0) & (codes[places] == windows)
-            found.append(np.unique(owners[hits] * len(codes) + places[hits]))
-        done += sum(batch.lengths)
-        if progress is not None:
-            progress(done, total)
-    pairs = np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
-    bounds = np.searchsorted(pairs, np.arange(len(latents) + 1) * len(codes))
-    return [codes[pairs[a:b] % len(codes)] for a, b in pairwise(bounds.tolist())]
-
-
-def _slots(latents: list[LatentId], name: str, width: int) -> NDArray[np.int64]:
-    """For each latent of a coder its place in ``latents``, or −1."""
-    slots = np.full(width, -1, np.int64)
-    for place, latent in enumerate(latents):
-        if latent.coder == name:
-            slots[latent.index] = place
-    return slots
-
-
-class _Rows(NamedTuple):
-    """Rows of the subject, each up to the end of the last window wanted of it."""
-
-    documents: NDArray[np.int64]
-    starts: NDArray[np.int64]
-    heads: NDArray[np.int64]  # where the document's windows begin
-    tokens: list[NDArray[np.int32]]
-
-
-def _rows(store: ExampleStore, codes: NDArray[np.int64]) -> _Rows:
-    documents, starts = split_addresses(codes)
-    rows, owner = np.unique(
-        addresses(documents, store.row_starts(documents, starts)), return_inverse=True
-    )
-    ends = np.zeros(len(rows), np.int64)
-    np.maximum.at(ends, owner, starts + store.window)
-    documents, begins = split_addresses(rows)
-    heads = store.documents["head"][documents].astype(np.int64)
-    return _Rows(documents, begins, heads, list(_slices(store, documents, begins, ends)))
-
-
-def _slices(
-    store: ExampleStore,
-    documents: NDArray[np.int64],
-    begins: NDArray[np.int64],
-    ends: NDArray[np.int64],
-) -> Iterator[NDArray[np.int32]]:
-    columns = (documents.tolist(), begins.tolist(), ends.tolist())
-    for document, begin, end in zip(*columns, strict=True):
-        yield store.tokens(document)[begin:end]
-
-
-class _Positions(NamedTuple):
-    """The positions of a batch that count: where they lie in it, and their windows."""
-
-    flat: NDArray[np.int64]
-    codes: NDArray[np.int64]
-
-
-def _positions(rows: _Rows, batch: Batch, masked: int, window: int) -> _Positions:
-    width = next(iter(batch.states.values())).shape[1]
-    row, position = np.nonzero(np.arange(width) < np.array(batch.lengths)[:, None])
-    at = np.array(batch.rows)[row]
-    place = rows.starts[at] + position - rows.heads[at]
-    counts = (place >= 0) & (position >= masked)
-    row, position, at, place = row[counts], position[counts], at[counts], place[counts]
-    starts = rows.heads[at] + place // window * window
-    return _Positions(row * width + position, addresses(rows.documents[at], starts))

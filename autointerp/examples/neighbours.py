@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from autointerp.examples.store import ExampleStore
-from autointerp.latents import LatentId
+from autointerp.latents import AutointerpError, LatentId
 from autointerp.subject.coders import SparseCoder
 
 EACH = 8  # neighbours of each kind
@@ -21,16 +23,24 @@ def neighbours(
     store: ExampleStore, name: str, coder: SparseCoder, chosen: Sequence[int]
 ) -> list[NDArray[np.int64]]:
     """For each chosen latent of a coder its neighbours: up to 8 by the cosine of the decoder's
-    directions, and up to 8 that are most often active in the same EXPLAIN background windows."""
+    directions, and up to 8 that are most often active in the same EXPLAIN background windows.
+
+    Raises:
+        AutointerpError: if the coder has another number of latents than the store has of it.
+    """
     alive = np.asarray(store.statistics(name).firing_count) > 0
+    if len(alive) != coder.d_sae:
+        raise AutointerpError(
+            f"coder {name} has {coder.d_sae} latents, and {store.directory} {len(alive)} of it;"
+            " name the coder that the store was made with"
+        )
     together = _active_windows(store, name, len(alive))
     found: list[NDArray[np.int64]] = []
     for low in range(0, len(chosen), BLOCK):
         block = np.array(chosen[low : low + BLOCK], np.int64)
         near = _nearest(coder, block, alive)
-        for latent, by_cosine in zip(block, near, strict=True):
-            by_company = _companions(together, int(latent))
-            found.append(np.unique(np.concatenate([by_cosine, by_company])))
+        company = _companions(together, block)
+        found += [np.union1d(one, other) for one, other in zip(near, company, strict=True)]
     return found
 
 
@@ -51,24 +61,34 @@ def _nearest(
     return [b[np.isfinite(c)] for b, c in zip(best, cosines[rows, best], strict=True)]
 
 
+_OF_STORE: WeakKeyDictionary[ExampleStore, dict[str, sparse.csc_array]] = WeakKeyDictionary()
+
+
 def _active_windows(store: ExampleStore, name: str, width: int) -> sparse.csc_array:
     """Which latent is active in which EXPLAIN background window: [windows, latents] of ones."""
-    columns = [
-        np.flatnonzero(store.background_maxima(LatentId(name, i), "explain")) for i in range(width)
-    ]
-    bounds = np.concatenate([[0], np.cumsum([len(column) for column in columns])])
-    rows = np.concatenate(columns)
-    shape = (len(store.background("explain").documents), width)
-    return sparse.csc_array((np.ones(len(rows), np.float32), rows, bounds), shape=shape)
+    known = _OF_STORE.setdefault(store, {})
+    if name not in known:
+        owners, rows = [], []
+        for low in range(0, width, BLOCK):
+            latents = [LatentId(name, i) for i in range(low, min(low + BLOCK, width))]
+            owner, row = np.nonzero(store.background_maxima_of(latents, "explain"))
+            owners.append(owner + low)
+            rows.append(row)
+        places = (np.concatenate(rows), np.concatenate(owners))
+        shape = (len(store.background("explain").documents), width)
+        known[name] = sparse.csc_array((np.ones(len(places[0]), np.float32), places), shape=shape)
+    return known[name]
 
 
-def _companions(together: sparse.csc_array, latent: int) -> NDArray[np.int64]:
-    """The latents with the most shared windows, over the root of the product of their counts."""
-    mine = together[:, [latent]]
-    shared = (together.T @ mine).toarray()[:, 0]
-    shared[latent] = 0
+def _companions(
+    together: sparse.csc_array, block: NDArray[np.int64]
+) -> Iterator[NDArray[np.int64]]:
+    """For each latent of a block those with the most shared windows, over the root of the
+    product of their counts."""
+    shared = sparse.csr_array(together[:, block].T @ together)
     counts = np.maximum(np.diff(together.indptr), 1)
-    closeness = shared / np.sqrt(counts)
-    best: NDArray[np.int64] = np.argsort(-closeness, kind="stable")[:EACH]
-    kept: NDArray[np.int64] = best[closeness[best] > 0]
-    return kept
+    for latent, (low, high) in zip(block, pairwise(shared.indptr), strict=True):
+        others, windows = shared.indices[low:high].astype(np.int64), shared.data[low:high]
+        mine = others != latent
+        others, closeness = others[mine], (windows / np.sqrt(counts[others]))[mine]
+        yield others[np.lexsort((others, -closeness))[:EACH]]

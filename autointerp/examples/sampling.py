@@ -30,7 +30,7 @@ __all__ = [
     "spare_collector",
 ]
 
-BLOCK = 16  # latents that are well built together
+BLOCK = 32  # latents that are well built together
 TOKEN_MATCHED = 20
 TOP_TOKENS = 10
 _QUANTILES = np.linspace(0, 1, 11)
@@ -88,6 +88,8 @@ def _of_one_coder(store: ExampleStore, latents: list[LatentId]) -> Iterator[Evid
     built = build_examples(
         store, latents, bounds, documents[order], starts[order], tokens[order], activations
     )
+    background = store.background("explain")
+    background_maxima = store.background_maxima_of(latents, "explain")
     for i, (latent, examples) in enumerate(zip(latents, built, strict=True)):
         middle = int(shown_top[i])
         end = middle + int(parts[1][i])
@@ -98,8 +100,8 @@ def _of_one_coder(store: ExampleStore, latents: list[LatentId]) -> Iterator[Evid
             top=examples[:middle],
             sampled=examples[middle:end],
             token_matched=examples[end:],
-            background=store.background("explain"),
-            background_maxima=store.background_maxima(latent, "explain"),
+            background=background,
+            background_maxima=background_maxima[i],
             logit_lens=[store.vocabulary[i] for i in prepared.logit_lens(latent)],
         )
 

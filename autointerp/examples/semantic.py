@@ -78,7 +78,8 @@ def prepare_semantic(
             [_nearest(store, latent, split, index[split], asked) for split in WANTED]
             for latent, asked in zip(chunk, exemplars, strict=True)
         ]
-        prepared.add(joined(chunk, found, np.zeros((len(chunk), 0), np.int32)))
+        lens, near = np.zeros((len(chunk), 0), np.int32), [np.zeros(0, np.int64) for _ in chunk]
+        prepared.add(joined(chunk, found, lens, near))
 
 
 def _index(

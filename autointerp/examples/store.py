@@ -193,7 +193,7 @@ class ExampleStore:
         for row in np.flatnonzero(begins < 0).tolist():  # nothing lies before the first token
             left[row] = np.roll(left[row], -int(begins[row]))
         missing = LEFT_CONTEXT - (starts - self.row_starts(documents, starts))
-        left[np.arange(LEFT_CONTEXT) < missing[:, None]] = -1
+        np.putmask(left, np.arange(LEFT_CONTEXT) < missing[:, None], -1)
         return left
 
     def _runs(self, begins: NDArray[np.int64], length: int) -> NDArray[np.int32]:
@@ -283,13 +283,30 @@ class ExampleStore:
         return self._background(split)[0]
 
     def background_maxima(self, latent: LatentId, split: Split) -> NDArray[np.float32]:
-        """The latent's maximum in each window of ``background(split)``, 0 where inactive."""
-        arrays = self._latent(latent)
+        """The latent's maximum in each window of ``background(split)``, 0 where inactive: [n].
+
+        Raises:
+            AutointerpError: if the latent is not in the store.
+        """
+        maxima: NDArray[np.float32] = self.background_maxima_of([latent], split)[0]
+        return maxima
+
+    def background_maxima_of(
+        self, latents: Sequence[LatentId], split: Split
+    ) -> NDArray[np.float32]:
+        """:meth:`background_maxima` of several latents of one coder: [latents, n]."""
+        for latent in latents:
+            arrays = self._latent(latent)
         background, slots = self._background(split)
-        low, high = arrays["background_offsets"][latent.index : latent.index + 2]
-        at = slots[arrays["background_windows"][low:high]]
-        maxima = np.zeros(len(background.documents), np.float32)
-        maxima[at[at >= 0]] = arrays["background_maxima"][low:high][at >= 0]
+        indices = np.array([latent.index for latent in latents])
+        lows = arrays["background_offsets"][indices].astype(np.int64)
+        counts = arrays["background_offsets"][indices + 1].astype(np.int64) - lows
+        entries = ranges(lows, counts)
+        rows = np.repeat(np.arange(len(latents)), counts)
+        at = slots[arrays["background_windows"][entries]]
+        mine = at >= 0
+        maxima = np.zeros((len(latents), len(background.documents)), np.float32)
+        maxima[rows[mine], at[mine]] = arrays["background_maxima"][entries[mine]]
         return maxima
 
     def _background(self, split: Split) -> tuple[Background, NDArray[np.int64]]:

@@ -7,7 +7,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Self, TypeVar
+from functools import partial
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 import torch
@@ -42,6 +43,13 @@ T = TypeVar("T")
 
 # Tokens of a chunk, latents and values, one entry an activation.
 _Part = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
+
+
+class _Found(NamedTuple):
+    """What was found in a batch."""
+
+    states: dict[HookPoint, torch.Tensor]  # [n, d]
+    parts: dict[str, _Part]  # of each coder
 
 
 class _Adder:
@@ -163,20 +171,26 @@ class Pass:
     def _activations(self, chunk: Chunk, rows: Rows, first: bool, checked: bool) -> None:
         stride = max(1, CHUNK_TOKENS // QUALITY_TOKENS // QUALITY_BATCHES)
         waiting: dict[str, list[_Part]] = {name: [] for name in self.coders}
-        for number, batch in enumerate(self.subject.activations(rows.tokens, self.hooks)):
-            index, valid = self._positions(batch, rows)
-            flat = {hook: _select(state, valid) for hook, state in batch.states.items()}
+        sparse = partial(self._sparse, rows)
+        for number, found in enumerate(self.subject.each(rows.tokens, self.hooks, sparse)):
             if number % QUALITY_BATCHES == 0:
-                self._measure(flat, max(1, len(index) // QUALITY_FIRST) if first else stride)
+                tokens = len(next(iter(found.states.values())))
+                self._measure(found.states, max(1, tokens // QUALITY_FIRST) if first else stride)
             if not checked:
                 self._refuse_worthless()
             first, checked = False, True
-            for name, (coder, hook, _) in self.coders.items():
-                waiting[name].append(_sparse(coder, flat[hook], index))
+            for name, part in found.parts.items():
+                waiting[name].append(part)
                 if sum(len(part[0]) for part in waiting[name]) > ACTIVATIONS_AT_ONCE:
                     self._adder.add(name, chunk, waiting[name])
         for name, parts in waiting.items():
             self._adder.add(name, chunk, parts)
+
+    def _sparse(self, rows: Rows, batch: Batch) -> _Found:
+        index, valid = self._positions(batch, rows)
+        states = {hook: _select(state, valid) for hook, state in batch.states.items()}
+        coders = self.coders.items()
+        return _Found(states, {n: _sparse(a.coder, states[a.hook], index) for n, a in coders})
 
     def _positions(
         self, batch: Batch, rows: Rows
@@ -206,7 +220,7 @@ class Pass:
         hooks = sorted({h for a in apart.values() for h in (a.hook, a.target) if h})
         stride = max(1, len(rows.tokens) * self.geometry.content // tokens)
         some = rows.tokens[::stride]
-        for batch in self.subject.activations(some, hooks):
+        for batch in self.subject.each(some, hooks, lambda batch: batch):
             _, valid = self._positions(batch, Rows(some, [0] * len(some)))
             for name, (coder, hook, target) in apart.items():
                 x = _select(batch.states[hook], valid)

@@ -93,11 +93,13 @@ class Example(NamedTuple):
     @property
     def tokens(self) -> list[str]:
         block, row = self
-        return list(map(block.vocabulary.__getitem__, block.token_ids[row].tolist()))
+        vocabulary = block.vocabulary
+        return [vocabulary[i] for i in block.token_ids[row].tolist()]
 
     @property
     def left_context(self) -> list[str]:
-        return list(map(self.block.vocabulary.__getitem__, self.left_ids.tolist()))
+        vocabulary = self.block.vocabulary
+        return [vocabulary[i] for i in self.left_ids.tolist()]
 
     @property
     def maximum(self) -> float:

@@ -16,7 +16,8 @@ from autointerp.sections import CASCADE, DEMO, CoderSection
 from autointerp.subject.checkpoints import load_coder
 from autointerp.subject.coders import SparseCoder
 from autointerp.subject.embedder import Embedder, load_embedder
-from autointerp.subject.model import Subject, load_subject
+from autointerp.subject.loading import load_subject
+from autointerp.subject.model import Subject
 
 _HASHED = 2**25  # bytes at either end of a file: all of a small one, and fast for any
 _PACKAGES = ("autointerp", "numpy", "scipy", "torch", "transformers", "tokenizers", "pydantic")
@@ -133,6 +134,7 @@ def settings(config: RunConfig, hashes: Mapping[str, str], *, explain: bool) -> 
     subject = {k: v for k, v in tree["subject"].items() if k not in _NOT_SETTINGS}
     held: dict[str, Any] = {
         "run": {"seed": tree["run"]["seed"]},
+        "rerun": tree["run"]["rerun"],
         "subject": subject,
         "corpus": {k: v for k, v in tree["corpus"].items() if k != "license"},
         "examples": tree["examples"],

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
 
-from autointerp.latents import AutointerpError, LatentId
+from autointerp.latents import AutointerpError
 from autointerp.subject.gathering import Answer, Gatherer
 from autointerp.subject.model import Subject
 from autointerp.subject.recent import Recent
@@ -62,9 +62,7 @@ class LogprobQueue:
             workers, "base_lm", lot=LOT, memory=Recent(MEMORY)
         )
 
-    async def logprobs(
-        self, continuations: Sequence[Continuation], *, latent: LatentId
-    ) -> list[float | str]:
+    async def logprobs(self, continuations: Sequence[Continuation]) -> list[float | str]:
         """log p(text | before) in nats of each (before, text), or why there is none."""
         return await self._gatherer.ask(continuations)
 

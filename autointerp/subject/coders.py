@@ -21,12 +21,13 @@ import torch
 from torch import Tensor
 
 from autointerp.latents import AutointerpError
-from autointerp.subject.activation_functions import Activation, SparseActivations
+from autointerp.subject.activation_functions import Activation, SparseActivations, TopK
 
 Normalisation = Literal["none", "layer_norm", "constant_norm"]
 
-# Pre-activations held at once: what a processor keeps in its cache, and enough to fill a GPU.
-BLOCK_ELEMENTS = {"cpu": 2**21, "cuda": 2**25}
+BLOCK_ELEMENTS = 2**25  # pre-activations held at once: enough to fill a GPU
+CACHE_ELEMENTS = 2**20  # of them a CPU's core keeps in its cache
+CACHE_ROWS = 256  # with fewer, reading the encoder costs a CPU more than multiplying by it
 
 _EPSILON = 1e-5  # added to the standard deviation, outside the root
 
@@ -123,6 +124,11 @@ class SparseCoder:
         """True if the coder predicts something else than its input."""
         return self.info.hook_out is not None or self.d_in != self.d_out
 
+    @property
+    def is_signed(self) -> bool:
+        """True if activations may be negative (abstopk), and a latent so has two effects."""
+        return isinstance(self.activation, TopK) and not self.activation.rectify
+
     def to(self, device: str | torch.device, dtype: torch.dtype | None = None) -> SparseCoder:
         """The same coder elsewhere, or in another floating-point type."""
         device, dtype = torch.device(device), dtype or self.W_enc.dtype
@@ -165,8 +171,10 @@ class SparseCoder:
 
     def _blocks(self, x: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Pre-activations of a few tokens at a time; each block overwrites the one before."""
-        elements = BLOCK_ELEMENTS.get(x.device.type, BLOCK_ELEMENTS["cuda"])
-        size = max(1, min(len(x), elements // self.d_sae))
+        size = BLOCK_ELEMENTS // self.d_sae
+        if x.device.type == "cpu":
+            size = min(size, max(CACHE_ROWS, CACHE_ELEMENTS // self.d_sae))
+        size = max(1, min(len(x), size))
         buffer = torch.empty(size, self.d_sae, device=x.device, dtype=self.W_enc.dtype)
         for start in range(0, len(x), size):
             part = self._normalise(x[start : start + size])

@@ -91,10 +91,20 @@ def check_direction(direction: Direction, attached: Coders, can_mix: bool) -> No
 
 def activations_of(coder: SparseCoder, x: Tensor, latents: Tensor) -> Tensor:
     """The activation of one latent a token, ``latents`` [n] on x [n, d_in]: [n]."""
-    elements = BLOCK_ELEMENTS.get(x.device.type, BLOCK_ELEMENTS["cuda"])
-    size = max(1, elements // coder.d_sae)
+    size = _together(coder)
     parts = [
         coder.encode(some).gather(1, own[:, None])[:, 0]
         for some, own in zip(torch.split(x, size), torch.split(latents, size), strict=True)
     ]
     return torch.cat(parts).float()
+
+
+def largest_activations(coder: SparseCoder, x: Tensor) -> Tensor:
+    """The largest activation of any latent, in size, at each token x [n, d_in]: [n]."""
+    parts = [coder.encode(some).abs().amax(1) for some in torch.split(x, _together(coder))]
+    return torch.cat(parts).float()
+
+
+def _together(coder: SparseCoder) -> int:
+    """How many tokens are encoded at once, so that their dense activations fit into memory."""
+    return max(1, BLOCK_ELEMENTS // coder.d_sae)

@@ -17,7 +17,7 @@ from autointerp.subject.batches import Batches
 from autointerp.subject.directions import Coders, Directions
 from autointerp.subject.model import Subject
 from autointerp.subject.prefixes import Kept, Prompt
-from autointerp.subject.pushes import Gauge
+from autointerp.subject.pushes import Gauge, Peak
 from autointerp.subject.reasons import first_line
 from autointerp.subject.rollout import Rollout, Row
 
@@ -38,12 +38,13 @@ class Clean:
 class Ask:
     """One caller's rows and what is wanted of each.
 
-    ``unit``: the strength at which what is added is as large as what it is added to. ``kl``:
+    ``unit``: the strength at which what is added is as large as what it is added to. ``peak``: the
+    largest activation, in size, of any latent of the coder at the last token. ``kl``:
     KL(clean ‖ steered) of the next token, in nats. ``next``: log-probabilities [vocabulary] of
     the next token. ``text``: a sampled continuation of at most ``tokens`` tokens.
     """
 
-    want: Literal["unit", "kl", "next", "text"]
+    want: Literal["unit", "peak", "kl", "next", "text"]
     rows: tuple[Row, ...]
     tokens: int = 1
 
@@ -86,6 +87,8 @@ class Engine:
     def _answer(self, want: str, rows: Sequence[Row], tokens: int) -> Sequence[Any]:
         if want == "unit":
             return self._units(rows)
+        if want == "peak":
+            return self._peaks(rows)
         if want == "kl":
             return self._divergences(rows)
         if want == "next":
@@ -101,6 +104,23 @@ class Engine:
             if row.direction is not None and (norm := norms[row.direction]) > 0
             else 0.0
             for row in rows
+        ]
+
+    def _peaks(self, rows: Sequence[Row]) -> list[float]:
+        prompts = list(self._read([row.prompt for row in rows]))
+        names = dict.fromkeys(row.direction.latent.coder for row in rows if row.direction)
+        found: dict[tuple[Prompt, str], float] = {}
+
+        def measure(rollout: Rollout, places: Sequence[int]) -> None:
+            peaks = {name: Peak(self._directions.places[name]) for name in names}
+            rollout.step(rollout.last, list(peaks.values()))
+            for name, peak in peaks.items():
+                for place, value in zip(places, peak.activations.tolist(), strict=True):
+                    found[prompts[place], name] = value
+
+        self._batches.each([Row(prompt) for prompt in prompts], 1, measure)
+        return [
+            found[row.prompt, row.direction.latent.coder] if row.direction else 0.0 for row in rows
         ]
 
     def _divergences(self, rows: Sequence[Row]) -> list[float]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
-from threading import Lock
-from typing import Any, Literal, NamedTuple
+from functools import partial
+from threading import Lock, local
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -15,11 +18,12 @@ from numpy.typing import NDArray
 from autointerp.latents import AutointerpError
 from autointerp.subject.modules import Modules
 from autointerp.subject.outline import Outline
-from autointerp.subject.reasons import first_line
 
-DEMO = Path(__file__).resolve().parent.parent / "demo"
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+Forward = Callable[[torch.Tensor], dict["HookPoint", torch.Tensor]]
+CPU_TOKENS = 2048  # what more of them need leaves a CPU's caches
+READERS = 4  # batches read at once on a CPU, at most
 Side = Literal["input", "output"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, order=True)
@@ -101,6 +105,13 @@ class Subject(Outline):
             self._widths[hook] = self._states(torch.tensor([row]), [hook])[hook].shape[-1]
         return self._widths[hook]
 
+    @property
+    def batch_limit(self) -> int:
+        """How many tokens to read at once."""
+        return (
+            min(self.batch_tokens, CPU_TOKENS) if self.device.type == "cpu" else self.batch_tokens
+        )
+
     def activations(
         self, rows: Sequence[Sequence[int] | NDArray[np.int32]], hooks: Sequence[HookPoint]
     ) -> Iterator[Batch]:
@@ -112,6 +123,47 @@ class Subject(Outline):
         Raises:
             AutointerpError: if a row is longer than the context, or one row does not fit.
         """
+        for chosen in self._batches(rows):
+            yield from self._read(rows, chosen, lambda ids: self._states(ids, hooks))
+
+    def each(
+        self,
+        rows: Sequence[Sequence[int] | NDArray[np.int32]],
+        hooks: Sequence[HookPoint],
+        use: Callable[[Batch], T],
+    ) -> Iterator[T]:
+        """What ``use`` makes of every batch of :meth:`activations`, in their order.
+
+        On a CPU a few batches are read and used at once, each in a thread with its share of the
+        cores: cores that share a batch wait for one another at every step of it. ``use`` runs in
+        those threads. The subject is held until the iterator is at its end or closed.
+
+        Raises:
+            AutointerpError: as :meth:`activations` does.
+        """
+        readers = min(READERS, torch.get_num_threads()) if self._shares_cores() else 1
+        reading: deque[Future[list[T]]] = deque()
+        with self._watched(hooks) as forward, _sharing_threads(readers) as pool:
+
+            def read(chosen: list[int]) -> list[T]:
+                return [use(batch) for batch in self._read(rows, chosen, forward)]
+
+            for chosen in self._batches(rows):
+                reading.append(pool.submit(read, chosen))
+                if len(reading) > readers:
+                    yield from reading.popleft().result()
+            while reading:
+                yield from reading.popleft().result()
+
+    def _shares_cores(self) -> bool:
+        """Whether several threads may forward at once, and gain by it."""
+        # These fit their frequencies to the batch before them, in place.
+        fitting = {"dynamic", "longrope"}
+        rotary = (getattr(module, "rope_type", None) for module in self.model.modules())
+        return self.device.type == "cpu" and not any(str(kind) in fitting for kind in rotary)
+
+    def _batches(self, rows: Sequence[Sequence[int] | NDArray[np.int32]]) -> Iterator[list[int]]:
+        """Which rows to read together, the longest first."""
         extra = int(self.bos_id is not None)
         order = sorted((i for i in range(len(rows)) if len(rows[i])), key=lambda i: -len(rows[i]))
         if order and len(rows[order[0]]) + extra > self.context_length:
@@ -121,21 +173,32 @@ class Subject(Outline):
             )
         done = 0
         while done < len(order):
-            size = max(1, self.batch_tokens // (len(rows[order[done]]) + extra))
-            chosen = order[done : done + size]
+            size = max(1, self.batch_limit // (len(rows[order[done]]) + extra))
+            yield order[done : done + size]
+            done += size
+
+    def _read(
+        self, rows: Sequence[Sequence[int] | NDArray[np.int32]], chosen: list[int], forward: Forward
+    ) -> Iterator[Batch]:
+        """Read some rows together; in halves where the device's memory does not take them."""
+        extra = int(self.bos_id is not None)
+        waiting = [chosen]
+        while waiting:
+            part = waiting.pop()
             try:
-                states = self._states(self._pad([rows[i] for i in chosen]), hooks)
+                states = forward(self._pad([rows[i] for i in part]))
             except torch.OutOfMemoryError as error:
-                if len(chosen) == 1:
+                if len(part) == 1:
                     raise AutointerpError(
-                        f"one row of {len(rows[chosen[0]])} tokens does not fit on {self.device};"
+                        f"one row of {len(rows[part[0]])} tokens does not fit on {self.device};"
                         " lower subject.context_length"
                     ) from error
-                self.batch_tokens = (len(rows[chosen[0]]) + extra) * (len(chosen) // 2)
+                half = len(part) // 2
+                self.batch_tokens = (len(rows[part[0]]) + extra) * half
+                waiting += [part[half:], part[:half]]
                 continue
             states = {hook: state[:, extra:] for hook, state in states.items()}
-            yield Batch(chosen, [len(rows[i]) for i in chosen], states)
-            done += len(chosen)
+            yield Batch(part, [len(rows[i]) for i in part], states)
 
     def _pad(self, rows: Sequence[Sequence[int] | NDArray[np.int32]]) -> torch.Tensor:
         extra = int(self.bos_id is not None)
@@ -149,42 +212,48 @@ class Subject(Outline):
     def _states(
         self, ids: torch.Tensor, hooks: Sequence[HookPoint]
     ) -> dict[HookPoint, torch.Tensor]:
-        """Forward ids [b, t] as far as the deepest hook. Padding is on the right, where a causal
-        model's real tokens cannot see it, so no mask is needed."""
-        with self.lock:
-            return self._hooked(ids, set(hooks))
+        with self._watched(hooks) as forward:
+            return forward(ids)
 
-    def _hooked(self, ids: torch.Tensor, wanted: set[HookPoint]) -> dict[HookPoint, torch.Tensor]:
-        states: dict[HookPoint, torch.Tensor] = {}
-        handles = [self._attach(hook, states, wanted) for hook in wanted]
-        try:
-            with torch.inference_mode():
+    @contextmanager
+    def _watched(self, hooks: Sequence[HookPoint]) -> Iterator[Forward]:
+        """What gives the states at the hooks of ids [b, t], in whichever thread it is called.
+
+        It forwards as far as the deepest hook. Padding is on the right, where a causal model's
+        real tokens cannot see it, so no mask is needed.
+        """
+        wanted = set(hooks)
+        seen = local()
+
+        def forward(ids: torch.Tensor) -> dict[HookPoint, torch.Tensor]:
+            states: dict[HookPoint, torch.Tensor] = {}
+            seen.states = states
+            with torch.inference_mode(), suppress(_StopForward):
                 self.model(input_ids=ids.to(self.device), use_cache=False)
-        except _StopForward:
-            pass
-        finally:
-            for handle in handles:
-                handle.remove()
-        missing = [str(hook) for hook in wanted if hook not in states]
-        if missing:
-            raise AutointerpError(f"{', '.join(missing)} does not run in a forward of {self.name}")
-        return states
+            missing = [str(hook) for hook in wanted if hook not in states]
+            if missing:
+                raise AutointerpError(
+                    f"{', '.join(missing)} does not run in a forward of {self.name}"
+                )
+            return states
+
+        def keep(hook: HookPoint, value: Any) -> None:
+            seen.states[hook] = value[0] if isinstance(value, tuple) else value
+            if len(seen.states) == len(wanted):
+                raise _StopForward
+
+        with self.lock, ExitStack() as attached:
+            for hook in wanted:
+                attached.callback(self._attach(hook, partial(keep, hook)).remove)
+            yield forward
 
     def module(self, hook: HookPoint) -> torch.nn.Module:
         """The module at whose input or output ``hook`` is."""
         module: torch.nn.Module = self._modules[hook.module]
         return module
 
-    def _attach(
-        self, hook: HookPoint, states: dict[HookPoint, torch.Tensor], wanted: set[HookPoint]
-    ) -> Any:
+    def _attach(self, hook: HookPoint, keep: Callable[[Any], None]) -> Any:
         module = self._modules[hook.module]
-
-        def keep(value: Any) -> None:
-            states[hook] = value[0] if isinstance(value, tuple) else value
-            if len(states) == len(wanted):
-                raise _StopForward
-
         if hook.side == "output":
             return module.register_forward_hook(lambda _m, _a, output: keep(output))
 
@@ -194,69 +263,15 @@ class Subject(Outline):
         return module.register_forward_pre_hook(before, with_kwargs=True)
 
 
-def load_subject(
-    model: str = "demo",
-    revision: str | None = None,
-    dtype: str = "float32",
-    device: str = "auto",
-    context_length: int = 256,
-    batch_tokens: int = 8192,
-    bos: Literal["skip", "keep"] = "skip",
-    device_map: str | dict[str, Any] | None = None,
-) -> Subject:
-    """Load a Hugging Face causal language model from a folder or the hub; ``demo`` is built in.
-
-    Raises:
-        AutointerpError: if there is no such model, dtype or device.
-    """
-    path = str(DEMO) if model == "demo" else model
-    if dtype not in DTYPES:
-        raise AutointerpError(f"unknown dtype {dtype!r}; choose one of {', '.join(DTYPES)}")
-    place = _device(device)
-    options: dict[str, Any] = {"revision": revision, "dtype": DTYPES[dtype]}
-    if device_map is not None:
-        options["device_map"] = device_map
-    loaded, tokenizer = _from_pretrained(path, revision, options)
-    loaded.eval().requires_grad_(False)
-    if device_map is None:
-        loaded.to(place)
-    return Subject(
-        loaded,
-        tokenizer,
-        name=model,
-        revision=getattr(loaded.config, "_commit_hash", None) or revision,
-        context_length=context_length,
-        batch_tokens=batch_tokens,
-        bos=bos,
-    )
-
-
-def _from_pretrained(path: str, revision: str | None, options: dict[str, Any]) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # of the weights: they take a moment, the run has its own
-    load: Callable[..., Any] = AutoModelForCausalLM.from_pretrained
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+@contextmanager
+def _sharing_threads(readers: int) -> Iterator[ThreadPoolExecutor]:
+    """So many threads for work at once, the cores that torch uses shared among them."""
+    threads = torch.get_num_threads()
+    share = max(1, threads // readers)
+    with ThreadPoolExecutor(readers, initializer=torch.set_num_threads, initargs=(share,)) as pool:
+        torch.set_num_threads(share)  # this thread's too: it works beside them
         try:
-            # Pinned, so that what is captured does not depend on what happens to be installed.
-            return load(path, attn_implementation="sdpa", **options), tokenizer
-        except ValueError as error:
-            if "attn_implementation" not in str(error) and "scaled_dot" not in str(error):
-                raise
-            return load(path, attn_implementation="eager", **options), tokenizer
-    except (OSError, ValueError) as error:
-        raise AutointerpError(f"cannot load the model {path!r}: {first_line(error)}") from error
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise AutointerpError(f"unknown device {name!r}; use auto, cpu or cuda") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise AutointerpError(f"device {name!r} is not available here; use device: cpu")
-    return device
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from autointerp.subject.directions import Place, activations_of
+from autointerp.subject.directions import Place, activations_of, largest_activations
 from autointerp.subject.model import HookPoint, Subject
 
 
@@ -77,6 +77,21 @@ class Gauge:
     def write(self, x: Tensor) -> None:
         scale = self._scale.to(x.device)
         self.sizes = x.float().norm(dim=-1) / torch.where(scale > 0, scale, 1.0)
+
+
+class Peak:
+    """Measures the largest activation of any latent, in size, where a coder reads."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.activations = torch.empty(0)  # [positions]
+
+    def read(self, x: Tensor) -> None:
+        coder = self.place.coder
+        self.activations = largest_activations(coder, x.to(coder.W_enc.device))
+
+    def write(self, x: Tensor) -> None:
+        return
 
 
 @contextmanager

@@ -90,6 +90,10 @@ class Steering:
             task.cancel()
         await self._gatherer.aclose()
 
+    def is_signed(self, coder: str) -> bool:
+        """Whether a coder's activations may be negative: steering either way is then an effect."""
+        return self._attached[coder][0].is_signed
+
     async def strength(
         self, direction: Direction, prompts: Prompts, target: float = 1.0
     ) -> Strength:
@@ -109,6 +113,13 @@ class Steering:
         except AutointerpError:
             self._found.pop(key, None)
             raise
+
+    async def peaks(self, latent: LatentId, prompts: Prompts) -> NDArray[np.float64]:
+        """The largest activation, in size, of any latent of this one's coder at each prompt's last
+        token: [n]."""
+        direction = Direction(latent)
+        rows = tuple(Row(key, direction) for key in self._prompts(direction, prompts))
+        return np.array(await self._ask(Ask("peak", rows)))
 
     async def kl(self, direction: Direction, s: float, prompts: Prompts) -> float:
         """Mean over the prompts of KL(clean ‖ steered) of the next token, in nats."""

@@ -11,7 +11,8 @@ import torch
 
 from autointerp.latents import AutointerpError, LatentId
 from autointerp.subject.base_lm import LocalLM
-from autointerp.subject.model import Subject, load_subject
+from autointerp.subject.loading import load_subject
+from autointerp.subject.model import Subject
 from autointerp.subject.probing import ProbeQueue
 
 LATENT = LatentId("layers.1", 3)
@@ -93,7 +94,7 @@ def test_many_ask_at_once_and_the_subject_is_probed_meanwhile(subject: Subject) 
     async def work() -> list[list[float | str]]:
         lm = LocalLM(subject)
         async with ProbeQueue(subject, coders) as probes:
-            asked = [lm.logprobs([pair], latent=LATENT) for pair in PAIRS]
+            asked = [lm.logprobs([pair]) for pair in PAIRS]
             measured = [probes.measure([f"text {i} {j}"], LATENT) for i in range(9) for j in "ab"]
             found, _ = await asyncio.gather(asyncio.gather(*asked), asyncio.gather(*measured))
         await lm.aclose()

@@ -16,6 +16,13 @@ D, M, K, OUT = 8, 24, 3, 5
 X = torch.randn(9, D, generator=torch.Generator().manual_seed(0)) * 2 + 0.5
 
 
+def library(name: str) -> Any:
+    """A module of a library that defines a layout; skips the test where it is not installed."""
+    return pytest.importorskip(
+        name, reason=f"{name} is not installed: pip install -e '.[reference]'"
+    )
+
+
 def _randomise(module: torch.nn.Module) -> None:
     """Weights, biases and thresholds away from their initial zeros."""
     generator = torch.Generator().manual_seed(1)
@@ -33,7 +40,7 @@ def _compare(path: Path, acts: Tensor, out: Tensor) -> None:
 
 
 def _saelens_config(architecture: str, **more: Any) -> Any:
-    saes = pytest.importorskip("sae_lens.saes")
+    saes = library("sae_lens.saes")
     names = {
         "standard": "StandardSAEConfig",
         "topk": "TopKSAEConfig",
@@ -45,12 +52,12 @@ def _saelens_config(architecture: str, **more: Any) -> Any:
         "jumprelu_skip_transcoder": "JumpReLUSkipTranscoderConfig",
     }
     if architecture == "abstopk":
-        abstopk = pytest.importorskip("sae_lens.saes.abstopk_sae")
+        abstopk = library("sae_lens.saes.abstopk_sae")
         return abstopk.AbsTopKSAEConfig(d_in=D, d_sae=M, k=K, **more)
     if architecture == "topk":
         more["k"] = K
     if "transcoder" in architecture:
-        transcoder = pytest.importorskip("sae_lens.saes.transcoder")
+        transcoder = library("sae_lens.saes.transcoder")
         build = getattr(transcoder, names[architecture])
         return build(d_in=D, d_sae=M, d_out=OUT, apply_b_dec_to_input=False, **more)
     return getattr(saes, names[architecture])(d_in=D, d_sae=M, **more)
@@ -79,7 +86,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("architecture", "options"), CASES)
 def test_saelens(architecture: str, options: dict[str, Any], tmp_path: Path) -> None:
-    registry = pytest.importorskip("sae_lens.registry")
+    registry = library("sae_lens.registry")
     config = _saelens_config(architecture, **options)
     sae = registry.get_sae_class(architecture)[0](config)
     _randomise(sae)
@@ -94,8 +101,8 @@ def test_saelens(architecture: str, options: dict[str, Any], tmp_path: Path) -> 
 def test_saelens_batchtopk_training_checkpoint_is_what_it_saves_for_inference(
     name: str, rescale: bool, tmp_path: Path
 ) -> None:
-    registry = pytest.importorskip("sae_lens.registry")
-    sae_lens = pytest.importorskip("sae_lens")
+    registry = library("sae_lens.registry")
+    sae_lens = library("sae_lens")
     trained, config = registry.get_sae_training_class(name)
     more = {"matryoshka_widths": [8, M]} if name.startswith("matryoshka") else {}
     sae = trained(config(d_in=D, d_sae=M, k=K, rescale_acts_by_decoder_norm=rescale, **more))
@@ -117,9 +124,9 @@ def test_saelens_batchtopk_training_checkpoint_is_what_it_saves_for_inference(
 def test_saelens_checkpoint_made_in_training_is_what_it_folds_at_the_end(
     name: str, tmp_path: Path
 ) -> None:
-    registry = pytest.importorskip("sae_lens.registry")
-    sae_lens = pytest.importorskip("sae_lens")
-    scaling = pytest.importorskip("sae_lens.training.activation_scaler")
+    registry = library("sae_lens.registry")
+    sae_lens = library("sae_lens")
+    scaling = library("sae_lens.training.activation_scaler")
     trained, config = registry.get_sae_training_class(name)
     more: dict[str, Any] = {"k": K} if name.endswith("topk") else {}
     more |= {"matryoshka_widths": [8, M]} if name.startswith("matryoshka") else {}
@@ -148,7 +155,7 @@ def test_saelens_checkpoint_made_in_training_is_what_it_folds_at_the_end(
     ],
 )
 def test_sparsify(options: dict[str, Any], tmp_path: Path) -> None:
-    sparsify = pytest.importorskip("sparsify")
+    sparsify = library("sparsify")
     config = sparsify.SparseCoderConfig(num_latents=M, k=K, **options)
     coder = sparsify.SparseCoder(D, config)
     _randomise(coder)
@@ -171,7 +178,7 @@ def test_sparsify(options: dict[str, Any], tmp_path: Path) -> None:
     ],
 )
 def test_dictionary_learning(kind: str, tmp_path: Path) -> None:
-    pytest.importorskip("dictionary_learning")
+    library("dictionary_learning")
     from dictionary_learning import dictionary, utils
     from dictionary_learning.trainers import batch_top_k, matryoshka_batch_top_k, top_k
 

@@ -106,7 +106,7 @@ def test_dense_encoding_agrees_with_a_loop(name: str) -> None:
 def test_sparse_encoding_is_the_dense_one(
     name: str, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(coders.BLOCK_ELEMENTS, "cpu", block)
+    monkeypatch.setattr(coders, "BLOCK_ELEMENTS", block)
     coder, x = _coder(ACTIVATIONS[name][0]), _random(23, D_IN, seed=9)
     rows, latents, values = coder.encode_sparse(x)
     assert (rows.dtype, latents.dtype, values.dtype) == (torch.int64, torch.int32, torch.float32)
@@ -128,7 +128,7 @@ def test_an_activation_equal_to_its_threshold_is_inactive() -> None:
     assert len(Threshold(torch.zeros(())).sparse(torch.zeros(1, 3)).rows) == 0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, D_SAE), st.integers(0, 2**20))
 def test_top_k_keeps_at_most_k_and_none_larger_is_left_out(k: int, seed: int) -> None:
     pre = _random(5, D_SAE, seed=seed)
@@ -247,7 +247,7 @@ def test_a_wrong_width_is_one_line_that_names_the_hook() -> None:
     assert "\n" not in str(e.value)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 600), st.integers(1, 40), st.integers(0, 2**20), st.booleans())
 def test_the_largest_are_those_of_a_full_sort(width: int, k: int, seed: int, ties: bool) -> None:
     k = min(k, width)

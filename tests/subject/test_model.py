@@ -16,7 +16,8 @@ from transformers import (
 )
 
 from autointerp.latents import AutointerpError
-from autointerp.subject.model import HookPoint, Subject, load_subject
+from autointerp.subject.loading import load_subject
+from autointerp.subject.model import HookPoint, Subject
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,8 @@ from autointerp.latents import AutointerpError, LatentId
 from autointerp.subject.activation_functions import TopK
 from autointerp.subject.checkpoints import load_coder
 from autointerp.subject.coders import SparseCoder
-from autointerp.subject.model import DEMO, HookPoint, Subject, load_subject
+from autointerp.subject.loading import DEMO, load_subject
+from autointerp.subject.model import HookPoint, Subject
 from autointerp.subject.probing import Measurement, ProbeError, ProbeQueue
 
 Coders = dict[str, tuple[SparseCoder, HookPoint]]
@@ -111,7 +112,7 @@ def test_every_coder_agrees_with_measuring_alone(
     assert any(m.activations.any() for measured in found for m in measured)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_mix_of_texts_and_latents(
     subject: Subject, coders: Coders, latents: list[LatentId], data: st.DataObject

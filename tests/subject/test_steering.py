@@ -27,6 +27,7 @@ from torch import Tensor
 from transformers import MambaConfig, MambaForCausalLM
 
 from autointerp.latents import AutointerpError, LatentId
+from autointerp.subject.coders import SparseCoder
 from autointerp.subject.directions import Directions
 from autointerp.subject.model import Subject
 from autointerp.subject.probing import ProbeQueue
@@ -86,13 +87,37 @@ def test_ablation_takes_the_latents_own_part_away(world: World) -> None:
     assert changed > len(world.attached)  # nearly all
 
 
+def test_peaks_are_the_largest_activations_in_size(world: World) -> None:
+    latents = world.latents()
+
+    async def use(steering: Steering) -> Any:
+        return await asyncio.gather(*(steering.peaks(one, world.prompts) for one in latents))
+
+    for latent, found in zip(latents, run(world.steering(), use), strict=True):
+        expected = [largest(world, prompt.tolist(), latent) for prompt in world.prompts]
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+        assert max(expected) > 0
+
+
+def largest(world: World, prompt: list[int], latent: LatentId) -> float:
+    """Of the latents of a coder, at the prompt's last token, by a full pass."""
+    seen: list[float] = []
+
+    def look(coder: SparseCoder, x: Tensor) -> Tensor:
+        seen.append(float(coder.encode(x.float()).abs().max()))
+        return addition(latent, 0.0)(coder, x)
+
+    steered_by_hand(world, prompt, latent.coder, look)
+    return seen[0]
+
+
 def active(world: World, name: str) -> list[int]:
     """Two latents that are active at the end of some prompt."""
     coder, hook, _ = world.attached[name]
     sums = torch.zeros(coder.d_sae)
     for batch in world.subject.activations(world.prompts, [hook]):
         for state, length in zip(batch.states[hook], batch.lengths, strict=True):
-            sums += coder.encode(state[length - 1 : length])[0]
+            sums += coder.encode(state[length - 1 : length])[0].abs()
     order: list[int] = sums.argsort(descending=True)[:2].tolist()
     return order
 

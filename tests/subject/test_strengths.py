@@ -30,7 +30,7 @@ def saturating(size: float, power: float, top: float) -> Curve:
     return lambda ratio: top * (1 - math.exp(-((ratio / size) ** power)))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.floats(1e-3, 50), st.floats(0.5, 6), st.floats(0.05, 30), st.sampled_from([0.1, 0.33, 1, 3])
 )

@@ -4,15 +4,18 @@ Usage: python bench/faults.py [LATENTS] [LOOPS]. In every loop (20 of them) a ru
 latents (200), explained by one question each and scored by detection and fuzzing, is hit at random
 moments, once by each of these: SIGKILL of the run, SIGKILL of the server that answers (a second
 later it is back), and a disk without any room (a small tmpfs, where one can be mounted). What was
-stopped is started again. Prints one JSON object a figure, all of which must be 0:
+stopped is started again. Where Ray is installed, a run that collects and prepares on two workers
+loses one of them as well, twice a loop. Prints one JSON object a figure, all of which must be 0:
 
 - ``rows that differ``: explanations, outcomes and scores that are not those of the undisturbed run.
-- ``asked again``: requests whose answer was in the journal when the run was started again.
+- ``asked again``: requests whose answer was in the journal when the run was started again, or
+  that came twice while only workers were lost.
 - ``half-written files``: what is left beside finished files.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import random
@@ -23,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +38,8 @@ from autointerp.pipeline.results import Results
 LATENTS, LOOPS = 200, 20
 TOKENS = 60_000
 FAULTS = ("run", "server", "disk")
+LOST = 2  # workers, in each loop's run on Ray
+WORKERS = {"engine": {"kind": "ray", "workers": 2}}
 DISK = 2**26  # bytes
 DOWN = 1.0  # seconds without a server
 SETTLED = 0.3  # seconds in which what was on its way arrives
@@ -77,6 +82,7 @@ class World:
     folder: Path
     server: Server
     latents: int
+    engine: Mapping[str, Any] = field(default_factory=dict)
     asked_again: int = 0
     failed: list[str] = field(default_factory=list)
 
@@ -92,6 +98,7 @@ class World:
             "scorers": scorers,
             "llms": {"explainer": llm, "judge": llm},
             "journal": str(self.folder / "journal.sqlite"),
+            **self.engine,
         }
         overrides = [f"{key}={json.dumps(value)}" for key, value in chosen.items()]
         command = [sys.executable, "-c", BEFORE, "run", "--json", "--run", str(self.run)]
@@ -206,6 +213,36 @@ def disturbed(
     return world
 
 
+def bereft(folder: Path, server: Server, latents: int, seed: int) -> World:
+    """One run on Ray, from the corpus on, that loses workers at random moments."""
+    rng, lost = random.Random(seed), 0
+    world, begun = World(folder, server, latents, WORKERS), len(server.asked())
+    process = world.on()
+    while lost < LOST and process.poll() is None:
+        time.sleep(rng.uniform(0.5, 5))
+        if there := workers():
+            os.kill(rng.choice(there), signal.SIGKILL)
+            lost += 1
+    if not lost:
+        world.failed.append("no worker was seen")
+    world.finish(process)
+    asked = server.asked()[begun:]
+    world.asked_again += len(asked) - len(set(asked))
+    return world
+
+
+def workers() -> list[int]:
+    """The process ids of Ray's workers."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if path.read_bytes().startswith(b"ray::_Host"):
+                found.append(int(path.parent.name))
+        except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            continue
+    return found
+
+
 def loops(latents: int, count: int) -> Iterator[dict[str, Any]]:
     differ = asked = left = 0
     failed: list[str] = []
@@ -216,19 +253,29 @@ def loops(latents: int, count: int) -> Iterator[dict[str, Any]]:
         calm = World(base / "calm", server, latents)
         calm.finish(calm.on())
         expected, requests = rows(calm.run), len(server.asked())
+        has_ray = importlib.util.find_spec("ray") is not None
         for loop in range(count):
             with disk(base / str(loop)) as small:
                 faults = FAULTS if small else FAULTS[:2]
                 folder = base / str(loop)
-                world = disturbed(folder, server, latents, calm.run, requests, faults, loop)
-                found = rows(world.run)
-                keys = expected.keys() | found.keys()
-                differ += sum(expected.get(key) != found.get(key) for key in keys)
-                asked += world.asked_again
-                left += len([*world.run.rglob("*.unfinished"), *world.run.rglob("*.writing")])
-                failed += world.failed
+                worlds = [disturbed(folder, server, latents, calm.run, requests, faults, loop)]
+                if has_ray:
+                    worlds.append(bereft(base / f"workers{loop}", server, latents, loop))
+                for world in worlds:
+                    found = rows(world.run)
+                    keys = expected.keys() | found.keys()
+                    differ += sum(expected.get(key) != found.get(key) for key in keys)
+                    asked += world.asked_again
+                    left += len([*world.run.rglob("*.unfinished"), *world.run.rglob("*.writing")])
+                    failed += world.failed
+            shutil.rmtree(base / f"workers{loop}", ignore_errors=True)
         server.kill()
-    about = {"latents": latents, "loops": count, "faults": faults, "requests": requests}
+    about = {
+        "latents": latents,
+        "loops": count,
+        "faults": [*faults, *["worker"] * has_ray],
+        "requests": requests,
+    }
     about |= {"rows": len(expected), "unexpected": failed[:3]}
     for figure, value in (("rows that differ", differ), ("asked again", asked),
                           ("half-written files", left)):  # fmt: skip

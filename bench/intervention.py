@@ -33,7 +33,8 @@ from autointerp.examples import stdlib
 from autointerp.latents import LatentId
 from autointerp.subject.checkpoints import load_coder
 from autointerp.subject.coders import SparseCoder
-from autointerp.subject.model import DEMO, HookPoint, Subject, load_subject
+from autointerp.subject.loading import DEMO, load_subject
+from autointerp.subject.model import HookPoint, Subject
 from autointerp.subject.steering import Direction, Steering, Strength
 
 CODER = "layers.2"

@@ -31,7 +31,8 @@ from autointerp.latents import LatentId
 from autointerp.subject.activation_functions import TopK
 from autointerp.subject.checkpoints import load_coder
 from autointerp.subject.coders import SparseCoder
-from autointerp.subject.model import DEMO, HookPoint, Subject, load_subject
+from autointerp.subject.loading import DEMO, load_subject
+from autointerp.subject.model import HookPoint, Subject
 from autointerp.subject.probe_worker import CPU_BATCH
 from autointerp.subject.probing import ProbeQueue
 

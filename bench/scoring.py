@@ -51,7 +51,7 @@ from autointerp.pipeline.tasks import NamedScorer, ScoreTask
 from autointerp.registry import scorers
 from autointerp.sections import BudgetSection, LLMSection
 from autointerp.subject.checkpoints import load_coder
-from autointerp.subject.model import DEMO, load_subject
+from autointerp.subject.loading import DEMO, load_subject
 
 CODER, ROW = "layers.1", 128
 KINDS = ("detection", "fuzzing")

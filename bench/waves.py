@@ -33,7 +33,7 @@ from autointerp.pipeline.tasks import ExplainTask, NamedScorer, ScoreTask
 from autointerp.registry import scorers
 from autointerp.sections import BatchSection, LLMSection
 from autointerp.subject.checkpoints import load_coder
-from autointerp.subject.model import DEMO, load_subject
+from autointerp.subject.loading import DEMO, load_subject
 
 NOWHERE = "http://127.0.0.1:9/v1"
 TEXT = "Names of months and of days of the week, where they are part of a date. ({})"

@@ -35,7 +35,8 @@ class Materials:
     every window of ``background``, 0 where inactive. ``active`` reads the uniform sample of the
     latent's active TEST windows; ``active_count`` are all there are in the corpus.
     ``selection`` reads labelled SELECT windows, to fit on and never to report. ``peers`` are the
-    run's explanations of the same kind and coder, the latent's own among them.
+    run's explanations of the same kind and coder, the latent's own among them. ``background_near``
+    tells in which windows of the background a latent is active that is easily taken for it: [n].
     """
 
     latent: LatentId
@@ -47,6 +48,7 @@ class Materials:
     active_count: int = 0
     peers: Sequence[Explanation] = ()
     selection: Callable[[], LabelledSet] | None = None
+    background_near: Callable[[], NDArray[np.bool_]] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -113,7 +113,7 @@ async def by_reading(
         at = [i for i in at if pairs[i].first != pairs[i].second]
         rng = derived_generator(seed, latent, "intervention", "order", wanted)
         turned = [bool(bit) for bit in rng.integers(2, size=len(at))]
-        found = await _both_orders(judge, wanted, [pairs[i] for i in at], turned, latent)
+        found = await _both_orders(judge, wanted, [pairs[i] for i in at], turned)
         for i, value in zip(at, found, strict=True):
             values[i] = value
 
@@ -126,7 +126,6 @@ async def _both_orders(
     text: str,
     pairs: Sequence[TextPair],
     turned: Sequence[bool],
-    latent: LatentId,
 ) -> list[float | NoVerdict]:
     """How often of two times each pair's first was chosen; ``turned`` are shown second first."""
     if not pairs:
@@ -137,7 +136,6 @@ async def _both_orders(
             judge.prefer(
                 text,
                 [p.turned if turn else p for p, turn in zip(pairs, turns, strict=True)],
-                latent=latent,
             )
             for turns in rounds
         )

@@ -8,8 +8,9 @@ pair of steered and clean text is told apart by fluency too and therefore stands
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import Field
@@ -39,7 +40,6 @@ RANDOM = 2  # random directions of each latent
 OTHERS = 4  # latents whose explanations take turns in place of the latent's own
 TRIED = 4  # times as many latents as there are to be foils
 
-
 Beside = Literal["direction", "clean", "null", "null_own"]
 
 
@@ -66,6 +66,7 @@ class Sides:
     text: str
     others: tuple[str, ...]  # texts of latents on neither side
     null: str | None  # the text of the first random direction, if it has one
+    negative: str | None  # of steering the other way, where activations may be negative
 
 
 class Judged(NamedTuple):
@@ -82,7 +83,8 @@ class InterventionScorer:
 
     Apart from it: pairs against random directions and against the subject left alone; the ``null``,
     in which a random direction has the latent's place; the ``null_own``, in which it has an
-    explanation of its own; by judges that read tokens, zero-ablation; and, by those that tell
+    explanation of its own; the ``negative``, in which a latent whose activations may be negative is
+    steered the other way; by judges that read tokens, zero-ablation; and, by those that tell
     likelihoods, the ``surprisal`` of the explanation that steering takes away, in nats a word.
     """
 
@@ -137,7 +139,10 @@ class InterventionScorer:
         if not foils:
             return "no other latent reaches the KL divergence on this one's SELECT prompts"
         random = tuple(Direction(latent, number) for number in range(RANDOM))
-        null = await effects.write(random[0]) if "null_own" in self.options.beside else None
+        null, negative = await asyncio.gather(
+            self._text(random[0], "null_own" in self.options.beside),
+            self._text(replace(own, sign=-1.0), effects.steering.is_signed(latent.coder)),
+        )
         against = {peer.text for peer in drawn if Direction(peer.latent) in foils}
         texts = [other.text, *(peer.text for peer in drawn if peer.text not in against)]
         return Sides(
@@ -146,8 +151,14 @@ class InterventionScorer:
             random=random,
             text=explanation.text,
             others=tuple(texts[:OTHERS]),
-            null=null.text if null and null.status == "explained" else None,
+            null=null,
+            negative=negative,
         )
+
+    async def _text(self, direction: Direction, wanted: bool) -> str | None:
+        """The explanation of a direction's effect, if it is wanted and there is one."""
+        written = await self._effects.write(direction) if wanted else None
+        return written.text if written and written.status == "explained" else None
 
     async def _foils(self, latent: LatentId, drawn: Sequence[Explanation]) -> tuple[Direction, ...]:
         """The first of the drawn that reach the target on this latent's SELECT prompts: on their
@@ -179,7 +190,11 @@ class InterventionScorer:
             ]
             if sides.null is not None:
                 found.append(Contest("null_own", sides.null, random[0], foil, i))
-        return [c for c in found if c.source in ("own", "other", *self.options.beside)]
+            if sides.negative is not None:
+                negative = replace(own, sign=-1.0)
+                found.append(Contest("negative", sides.negative, negative, foil, i))
+        kept = ("own", "other", "negative", *self.options.beside)
+        return [c for c in found if c.source in kept]
 
     async def _judged(self, contests: Sequence[Contest], prompts: Prompts, sides: Sides) -> Judged:
         judge, effects, latent = self.judge, self._effects, sides.own.latent

@@ -7,7 +7,6 @@ have nothing in common that a reader can see scores chance, and no explanation w
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -18,6 +17,7 @@ from pydantic import BaseModel, Field
 from ..judges import Marks
 from ..judges.windows import END, MARK, marked
 from ..latents import Choice, Example, Explanation, Failure, Score
+from ..llm.at_once import at_once
 from ..llm.client import LLMClient, LLMFailure
 from ..llm.templates import Templates, ask
 from ..registry import Options, scorers
@@ -93,7 +93,7 @@ class IntruderScorer:
         answers: list[Answer] = []
         reason = materials.test.shortage
         if len(questions) >= FEWEST:
-            answers = await self._answers(questions, materials)
+            answers = await at_once(map(self._ask, questions))
         elif reason is None:
             reason = f"windows for {len(questions)} questions, {FEWEST} are needed"
         return choice_score(
@@ -131,15 +131,7 @@ class IntruderScorer:
         turns = range(max(map(len, pools), default=0))
         return [pool[turn] for turn in turns for pool in pools if turn < len(pool)]
 
-    async def _answers(self, questions: Sequence[Question], materials: Materials) -> list[Answer]:
-        try:
-            async with asyncio.TaskGroup() as group:
-                asked = [group.create_task(self._ask(q, materials)) for q in questions]
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        return [task.result() for task in asked]
-
-    async def _ask(self, question: Question, materials: Materials) -> Answer:
+    async def _ask(self, question: Question) -> Answer:
         texts = marked(question.windows, _marks(question.windows))
         try:
             found, reply = await ask(
@@ -150,7 +142,6 @@ class IntruderScorer:
                 {"texts": texts, "opening": MARK, "closing": END},
                 max_tokens=self.options.max_tokens,
                 purpose="judge.intruder",
-                latent=str(materials.latent),
             )
         except LLMFailure as failure:
             return Failure(failure.reason, "activating", question.decile)

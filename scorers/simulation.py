@@ -22,7 +22,6 @@ from ..latents import (
     Failure,
     Item,
     LabelledSet,
-    LatentId,
     Metric,
     Score,
     Values,
@@ -100,7 +99,7 @@ class SimulationScorer:
         if self.options.r_squared and materials.selection is not None:
             fitted_on = self._chosen(materials.selection())
         fit = [] if isinstance(fitted_on, str) else fitted_on
-        outcomes = await self._outcomes(explanation, materials.latent, [*tested, *fit])
+        outcomes = await self._outcomes(explanation, [*tested, *fit])
         outcomes, fitted = outcomes[: len(tested)], outcomes[len(tested) :]
         rng = derived_generator(self.seed, materials.latent, "simulation bootstrap")
         metrics = correlation_metrics(tested, outcomes, rng)
@@ -136,12 +135,9 @@ class SimulationScorer:
         drawn = rng.permutation(len(silent))[:WINDOWS].tolist()
         return [*_of_deciles(active, rng), *(silent[i] for i in drawn)]
 
-    async def _outcomes(
-        self, explanation: Explanation, latent: LatentId, items: Sequence[Item]
-    ) -> list[Predicted]:
-        levels = await self._simulator.levels(
-            explanation.text, [item.example for item in items], latent
-        )
+    async def _outcomes(self, explanation: Explanation, items: Sequence[Item]) -> list[Predicted]:
+        examples = [item.example for item in items]
+        levels = await self._simulator.levels(explanation.text, examples)
         return [_outcome(item, found) for item, found in zip(items, levels, strict=True)]
 
     def _score(

@@ -55,7 +55,7 @@ class SurprisalScorer:
         windows = plain([item.example for item in test.items])
         prefixes = [self._prefix(explanation.text), self._prefix(None)]
         asked = [(prefix, w.text) for prefix in prefixes for w in windows]
-        found = await self._lm.logprobs(asked, latent=materials.latent)
+        found = await self._lm.logprobs(asked)
         given, generic = found[: len(windows)], found[len(windows) :]
         gains = [_gain(*pair) for pair in zip(given, generic, strict=True)]
         return rank_score(ranked(test.items, gains), explanation, "surprisal", test)

@@ -41,7 +41,7 @@ async def by_surprisal(
     }
     explanations = list(dict.fromkeys([*(c.text for c in contests), *others]))
     different = list(dict.fromkeys(texts.values()))
-    found = await judge.likelihoods(explanations, different, latent=latent)
+    found = await judge.likelihoods(explanations, different)
     known: Known = {
         text: dict(zip(explanations, row, strict=True))
         for text, row in zip(different, found, strict=True)

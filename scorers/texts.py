@@ -217,7 +217,6 @@ class LLMTexts:
                 {"explanation": explanation, **wanted._asdict()},
                 max_tokens=self._max_tokens,
                 purpose="judge.generation",
-                latent=str(materials.latent),
             )
         except LLMFailure as failure:
             return [NoVerdict(failure.reason)] * sum(wanted)

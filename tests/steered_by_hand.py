@@ -18,7 +18,8 @@ from autointerp.latents import LatentId
 from autointerp.subject.activation_functions import TopK, relu
 from autointerp.subject.checkpoints import load_coder
 from autointerp.subject.coders import SparseCoder
-from autointerp.subject.model import HookPoint, Subject, load_subject
+from autointerp.subject.loading import load_subject
+from autointerp.subject.model import HookPoint, Subject
 from autointerp.subject.steering import Steering
 
 Attached = dict[str, tuple[SparseCoder, HookPoint, HookPoint | None]]
@@ -68,6 +69,7 @@ def llama_world() -> World:
     attached: Attached = {
         "plain": (random_coder(1), first, None),
         "topk": (random_coder(2, activation=TopK(3)), second, None),
+        "signed": (random_coder(8, activation=TopK(3, "magnitude", False)), first, None),
         "layer": (random_coder(3, normalisation="layer_norm"), first, None),
         "constant": (random_coder(4, normalisation="constant_norm"), second, second),
         "centred": (random_coder(5, normalisation="constant_norm", center=True), first, None),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,9 +19,13 @@ from autointerp.examples.store import ExampleStore
 from autointerp.explainers.effects import EffectsExplainer, EffectsOptions
 from autointerp.latents import Explanation, LabelledSet, LatentId
 from autointerp.scorers import Materials
+from autointerp.subject.activation_functions import TopK
 from autointerp.subject.checkpoints import load_coder
-from autointerp.subject.model import Subject, load_subject
+from autointerp.subject.loading import load_subject
+from autointerp.subject.model import Subject
 from autointerp.subject.steering import Steering
+
+APART = 20  # so many latents before one comes its opposite in a signed coder
 
 T = TypeVar("T")
 
@@ -78,3 +82,20 @@ def build(planted: Planted, folder: Path, tokens: int = 60_000) -> SteeredWorld:
     latents = [where(latent) for latent in planted.truth.latents]
     prepare(store, subject, {SAELENS: (coder, attached[SAELENS].hook)}, latents)
     return SteeredWorld(planted, subject, attached, store, Prefixes(store))
+
+
+def signed(world: SteeredWorld) -> SteeredWorld:
+    """The same with a coder whose activations may be negative: steered the other way, a latent
+    causes what its opposite does."""
+    coder, hook, _ = world.attached[SAELENS]
+    two_sided = replace(
+        coder,
+        W_dec=coder.W_dec - coder.W_dec.roll(APART, 0),
+        activation=TopK(12, by="magnitude", rectify=False),
+    )
+    return replace(world, attached={SAELENS: Attached(two_sided, hook, None)})
+
+
+def opposite(world: SteeredWorld, latent: PlantedLatent) -> PlantedLatent:
+    """The latent whose decoder row a signed coder takes off this one's."""
+    return world.planted.truth.latents[latent.index - APART]

@@ -56,6 +56,8 @@ class EffectsOptions(Options):
 class Steers(Protocol):
     """What the explainer asks of ``subject.steering.Steering``."""
 
+    def is_signed(self, coder: str) -> bool: ...
+
     async def strength(
         self, direction: Direction, prompts: Sequence[Prompt], target: float
     ) -> Strength: ...
@@ -121,7 +123,9 @@ class EffectsExplainer:
     async def explain(self, evidence: Evidence, selection: LabelledSet) -> Explanation:
         """What the latent causes; ``no_explanation`` if no strength reaches the target.
 
-        Neither the evidence's windows nor ``selection`` are looked at.
+        Neither the evidence's windows nor ``selection`` are looked at. Of a latent whose
+        activations may be negative, ``details`` have the effect of steering the other way as
+        ``negative``.
 
         Raises:
             BudgetExhausted: if a budget is spent.
@@ -134,7 +138,13 @@ class EffectsExplainer:
         if found < FEWEST:
             few = f"{found} SELECT prompts; {FEWEST} are needed"
             return self._none(latent, "too_few_examples", few)
-        return await self.write(Direction(latent))
+        if not self.steering.is_signed(latent.coder):
+            return await self.write(Direction(latent))
+        own, other = await asyncio.gather(
+            self.write(Direction(latent)), self.write(Direction(latent, sign=-1.0))
+        )
+        negative = {**other.details, "text": other.text, "reason": other.reason}
+        return replace(own, details={**own.details, "negative": negative})
 
     def select_prompts(self, latent: LatentId) -> list[Prompt]:
         """The SELECT prompts of a latent, on which its strengths are found."""
@@ -206,7 +216,6 @@ class EffectsExplainer:
                 {"tokens": _lines(rises)},
                 max_tokens=self.options.max_tokens,
                 purpose="explainer.effects",
-                latent=str(latent),
             )
         except LLMFailure as failure:
             return self._none(latent, "failed", failure.reason)

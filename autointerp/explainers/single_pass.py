@@ -166,7 +166,7 @@ class SinglePassExplainer:
         chosen = choose(evidence, options.exemplars, options.count, contrasts, held, self.seed)
         writer = Writer.fitting(evidence, chosen)
         latent, values = evidence.latent, self._values(evidence, chosen, writer)
-        asked = self._ask("single_pass", values, latent)
+        asked = self._ask("single_pass", values)
         del evidence
         if not options.revise:
             del chosen, writer, values
@@ -212,14 +212,12 @@ class SinglePassExplainer:
             "wrongly_found": shown(wrong.wrongly_found),
         }
         try:
-            second, key = await self._ask("revise", {**values, **more}, latent)
+            second, key = await self._ask("revise", {**values, **more})
         except LLMFailure as failure:
             return first, {**details, "not_revised": failure.reason}
         return second, {**details, "request": key, "first": first.text}
 
-    async def _ask(
-        self, name: str, values: Mapping[str, Any], latent: LatentId
-    ) -> tuple[Meanings, str]:
+    async def _ask(self, name: str, values: Mapping[str, Any]) -> tuple[Meanings, str]:
         asked = ask(
             self._client,
             self._templates,
@@ -228,7 +226,6 @@ class SinglePassExplainer:
             values,
             max_tokens=self.options.max_tokens,
             purpose=f"explainer.{name}",
-            latent=str(latent),
         )
         del values
         meanings, reply = await asked

@@ -57,7 +57,7 @@ FULL = items_of({"activating": 50, "random": 50, "token": 10, "neighbour": 50})
 
 
 class Counting:
-    """Answers by window, and counts what it is asked."""
+    """A judge for detection: answers by window, and keeps what it is asked."""
 
     name = "counting"
 
@@ -73,7 +73,7 @@ class Counting:
         return [self.answer(n) for n in numbers]
 
     async def fuzz(self, *_: Any, **__: Any) -> list[Verdict | NoVerdict]:
-        raise NotImplementedError
+        raise AssertionError("detection asks about whole windows, never about marks")
 
 
 def score(answer: Answer, items: list[Item] = FULL, **options: Any) -> tuple[Score, Counting]:

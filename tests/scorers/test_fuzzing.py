@@ -222,7 +222,7 @@ levels = st.lists(st.sampled_from([0.0, 0.0, 0.0, 0.1, 1.0, 2.0]), min_size=8, m
 
 
 @given(st.lists(levels.filter(any), min_size=20, max_size=30), st.integers(0, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_whatever_the_activations_counts_and_places_are_the_same(
     rows: list[list[float]], seed: int
 ) -> None:

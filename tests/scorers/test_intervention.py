@@ -107,6 +107,15 @@ def test_what_stands_beside_the_headline_can_be_left_out(world: SteeredWorld) ->
     assert sources == {"own", "other", "ablation"}
 
 
+def test_the_other_effect_of_a_signed_latent_is_judged_apart(world: SteeredWorld) -> None:
+    options = InterventionOptions(pairs=12, foils=1, beside=())
+    (score, *_) = told(steered_world.signed(world), 3, options)
+    assert score.status == "scored"
+    assert min(score.metrics[name].value for name in ("own", "negative")) >= 0.9
+    sources = [o.source.removeprefix("unequal ").split()[0] for o in score.outcomes]
+    assert sources.count("negative") == sources.count("own") == 12
+
+
 @pytest.mark.slow
 def test_planted_latents_are_told_from_random_directions_at_the_same_kl(
     world: SteeredWorld,
@@ -205,9 +214,7 @@ def test_replies_that_cannot_be_used_are_failures(world: SteeredWorld, tmp_path:
 class Associating:
     """A base model to which an explanation is the likelier, the more of its words were said."""
 
-    async def logprobs(
-        self, continuations: Sequence[tuple[str, str]], *, latent: LatentId
-    ) -> list[float | str]:
+    async def logprobs(self, continuations: Sequence[tuple[str, str]]) -> list[float | str]:
         return [self._one(before, text) for before, text in continuations]
 
     def _one(self, before: str, text: str) -> float:
@@ -358,6 +365,6 @@ def test_the_wording(few_shot: bool, tmp_path: Path) -> None:
     judge = LLMJudge(client=Client(), templates=Templates())  # type: ignore[arg-type]
     judge.options = judge.options.model_copy(update={"few_shot": few_shot})
     with pytest.raises(RuntimeError):
-        asyncio.run(judge.prefer("brings about cats", PAIRS, latent=LatentId("c", 0)))
+        asyncio.run(judge.prefer("brings about cats", PAIRS))
     name = "few_shot" if few_shot else "plain"
     check_golden(f"judge/intervention_{name}", asked[0].messages)

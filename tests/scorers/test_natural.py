@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 from planted import PlantedLatent
-from planted_coders import Planted
+from planted_coders import SAELENS, Planted
 from planted_others import PlantedStore, build
 
+from autointerp.examples.active import neighbours_active
+from autointerp.examples.contrast import contrasts
+from autointerp.examples.negatives import prepare
 from autointerp.judges import Judge, NoVerdict, Verdict
 from autointerp.judges.pattern import PatternJudge
 from autointerp.latents import Example, LatentId, Metric, Score
 from autointerp.scorers.detection import DetectionScorer
+from autointerp.subject.loading import load_subject
 
 METRIC = "natural_precision"
 
@@ -39,7 +45,7 @@ class Dear:
         return await self._pattern.detect(explanation, examples, latent=latent)
 
     async def fuzz(self, *_: Any, **__: Any) -> list[Verdict | NoVerdict]:
-        raise NotImplementedError
+        raise AssertionError("detection asks about whole windows, never about marks")
 
 
 def score(
@@ -91,3 +97,58 @@ def test_a_dear_judges_strata_tell_the_same(world: PlantedStore) -> None:
                 close.append(found.low - 0.05 <= counted(world, latent, text) <= found.high + 0.05)
     assert len(close) >= 8
     assert np.mean(close) >= 0.8
+
+
+@pytest.fixture(scope="module")
+def prepared(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> PlantedStore:
+    """With negatives of latents that have a near neighbour, and the neighbours."""
+    made = build(planted, tmp_path_factory.mktemp("prepared"))
+    subject = load_subject(str(planted.files.model), device="cpu", context_length=97)
+    coders = {SAELENS: (made.coder, subject.hook_point("transformer.h.0"))}
+    latents = made.truth.family("token_set", "either_or")
+    prepare(made.store, subject, coders, [LatentId(SAELENS, i.index) for i in latents])
+    return made
+
+
+def test_a_neighbour_is_active_where_its_rule_holds(prepared: PlantedStore) -> None:
+    store, truth = prepared.store, prepared.truth
+    background = store.background("test")
+    for latent in truth.family("token_set")[:4]:
+        where = LatentId(SAELENS, latent.index)
+        near = contrasts(store).neighbours(where)
+        assert LatentId(SAELENS, truth.sibling(latent.index)) in near
+        assert where not in near
+        found = neighbours_active(store, where, "test")
+        maxima = [store.background_maxima(other, "test") for other in near]
+        np.testing.assert_array_equal(found, np.any(np.array(maxima) > 0, axis=0))
+        assert found.shape == background.documents.shape
+    unknown = LatentId(SAELENS, truth.family("single")[0].index)
+    assert not neighbours_active(store, unknown, "test").any()
+
+
+def test_false_alarms_on_a_neighbours_windows_weigh_as_much_as_there_are(
+    prepared: PlantedStore,
+) -> None:
+    """An explanation that takes a neighbour in as well is wrong in windows with none of the
+    latent's tokens; they are told of as precisely as what they weigh."""
+    close, narrower = [], []
+    for latent in prepared.truth.family("token_set", "either_or"):
+        sibling = prepared.truth.latents[prepared.truth.sibling(latent.index)]
+        words = [*latent.rule.strengths, *sibling.rule.strengths]
+        text = ", ".join(f'"{word}"' for word in words)
+        materials = prepared.materials(latent)
+        where = materials.latent
+        near = partial(neighbours_active, prepared.store, where, "test")
+        found, blind = (
+            asyncio.run(scorer.score(prepared.explanation(latent, text), given)).metrics.get(METRIC)
+            for scorer in [DetectionScorer(judge=Dear())]
+            for given in (replace(materials, background_near=near), materials)
+        )
+        if found is not None and found.low is not None and found.high is not None:
+            counted_in_all = counted(prepared, latent, text)
+            close.append(found.low - 0.05 <= counted_in_all <= found.high + 0.05)
+            if blind is not None and blind.low is not None and blind.high is not None:
+                narrower.append(found.high - found.low < blind.high - blind.low)
+    assert len(close) >= 10
+    assert np.mean(close) >= 0.8
+    assert np.mean(narrower) >= 0.8

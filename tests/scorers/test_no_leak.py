@@ -7,11 +7,14 @@ documents that it has not seen: latents share windows, and a judge remembers non
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 import pytest
+from clustering import Clustering
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 
@@ -27,7 +30,7 @@ from autointerp.scorers.fuzzing import FuzzingScorer
 from autointerp.sections import DEMO, DEMO_CODERS
 from autointerp.statistics import auroc
 from autointerp.subject.checkpoints import load_coder
-from autointerp.subject.model import load_subject
+from autointerp.subject.loading import load_subject
 
 TOKENS = 80_000
 LATENTS = 90  # of each coder
@@ -176,6 +179,40 @@ def test_the_classifier_finds_what_is_there_to_be_found(sets: Sets) -> None:
     seen = watch(sets, "fuzzing", "donor")
     seen.features[seen.truth, -5] += 1  # the mean length of the marked tokens
     assert seen.leak() > 0.6
+
+
+def clustering(sets: Sets) -> Clustering:
+    windows = next(iter(sets.shown.values())).background.token_ids
+    return Clustering(Counter(chain.from_iterable(set(w.tolist()) for w in windows)))
+
+
+@pytest.mark.parametrize(("scorer", "within"), [("detection", 0.05), ("fuzzing", 0.03)])
+def test_the_texts_of_a_prompt_do_not_give_one_another_away(
+    sets: Sets, scorer: str, within: float
+) -> None:
+    """What a judge without an explanation may reach is what the control ``empty`` may. Positives of
+    detection are a little alike, by what they are about; in fuzzing all texts are of one latent."""
+    built = KINDS[scorer](judge=clustering(sets))
+    found = []
+    for latent, test in sets.test.items():
+        score = asyncio.run(
+            built.score(Explanation(latent, "not read", "by hand"), Materials(latent, test))
+        )
+        if score.status == "scored":
+            found.append(score.metrics[score.headline].value)
+    assert len(found) >= 0.9 * len(sets.test)
+    assert np.mean(found) == pytest.approx(0.5, abs=within)
+
+
+def test_a_judge_that_clusters_finds_a_token_that_gives_positives_away(sets: Sets) -> None:
+    rng, judge = np.random.default_rng(2), clustering(sets)
+    right = []
+    for test in sets.test.values():
+        items = [test.items[i] for i in rng.permutation(len(test.items)).tolist()]
+        tokens = [(*i.example.token_ids.tolist(), -1 if i.truth else -2) for i in items]
+        labels = judge.labels([frozenset(t) - {-2} for t in tokens])
+        right += [label == item.truth for label, item in zip(labels, items, strict=True)]
+    assert np.mean(right) > 0.8
 
 
 def test_marks_are_as_often_true_as_false(sets: Sets) -> None:

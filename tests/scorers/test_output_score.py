@@ -7,14 +7,22 @@ import asyncio
 import numpy as np
 import pytest
 import steered_world
-from planted_coders import Planted
+from planted_coders import SAELENS, Planted
+from steered_by_hand import World, addition, scale, steered_by_hand
 from steered_world import SteeredWorld, where
+from torch import Tensor
 
 from autointerp.explainers.effects import EffectsExplainer
 from autointerp.latents import Explanation, LatentId, Score
 from autointerp.scorers import Materials
 from autointerp.scorers.input_score import InputScorer
-from autointerp.scorers.output_score import OutputScoreOptions, OutputScorer, output_value
+from autointerp.scorers.output_score import (
+    OutputScoreOptions,
+    OutputScorer,
+    lens_tokens,
+    output_value,
+)
+from autointerp.subject.coders import SparseCoder
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +59,42 @@ def test_latents_make_their_own_tokens_likelier_than_random_directions_do(
         assert values["over_clean"] == pytest.approx(values["steered"] - values["clean"])
         assert values["over_random"] > 0.03
         assert [o.source for o in score.outcomes].count("steered") == 8
+
+
+def published_by_hand(world: SteeredWorld, latent: LatentId) -> list[float]:
+    """The value of one latent, steered and clean, by a full forward pass each."""
+
+    def steered(coder: SparseCoder, x: Tensor) -> Tensor:
+        return 10 * coder.encode(x).max() * scale(coder, x) * coder.W_dec[latent.index]
+
+    prompt = world.prefixes.of(latent, "test", 2).neutral[0]
+    alone = World(world.subject, dict(world.attached), [prompt])
+    lens = lens_tokens(world.materials(latent), world.prefixes.vocabulary)
+    found = []
+    for change in (steered, addition(latent, 0.0)):
+        logprobs = steered_by_hand(alone, prompt.tolist(), SAELENS, change)
+        best = logprobs[lens].max()
+        found.append(float((1 - (logprobs > best).float().mean()) * best.exp()))
+    return found
+
+
+def test_the_published_protocol_equals_one_latent_at_a_time(world: SteeredWorld) -> None:
+    latents = [where(latent) for latent in world.latents(12)]
+
+    async def work(effects: EffectsExplainer) -> list[Score]:
+        scorer = OutputScorer(OutputScoreOptions(protocol="published"), effects=effects)
+        return await asyncio.gather(
+            *(scorer.score(anything(i), world.materials(i)) for i in latents)
+        )
+
+    rises = []
+    for latent, score in zip(latents, world.run(work), strict=True):
+        assert (score.status, score.headline) == ("scored", "steered")
+        assert [o.source for o in score.outcomes] == ["steered", "clean"]
+        values = [score.metrics[source].value for source in ("steered", "clean")]
+        assert values == pytest.approx(published_by_hand(world, latent), rel=1e-4)
+        rises.append(values[0] - values[1])
+    assert np.mean(rises) > 0.1
 
 
 def test_without_a_logit_lens_there_is_nothing_to_score(world: SteeredWorld) -> None:

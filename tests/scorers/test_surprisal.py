@@ -32,7 +32,7 @@ from autointerp.llm.templates import Templates
 from autointerp.scorers import Materials
 from autointerp.scorers.surprisal import SurprisalScorer
 from autointerp.subject.base_lm import LocalLM
-from autointerp.subject.model import load_subject
+from autointerp.subject.loading import load_subject
 
 LATENT = LatentId("a", 1)
 WINDOW = 16
@@ -63,9 +63,7 @@ class Table:
         self.fails = fails
         self.asked: list[tuple[str, str]] = []
 
-    async def logprobs(
-        self, continuations: Sequence[tuple[str, str]], *, latent: LatentId
-    ) -> list[float | str]:
+    async def logprobs(self, continuations: Sequence[tuple[str, str]]) -> list[float | str]:
         self.asked += continuations
         return [
             "too long" if self.fails in text else sum(w in before for w in text.split()) - len(text)

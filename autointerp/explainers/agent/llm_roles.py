@@ -96,7 +96,7 @@ class LLMRoles:
                 context={"hypotheses": ids},
                 max_tokens=MOST_ANSWERED[role],
                 seed=int(derived_generator(self.seed, *part).integers(2**31)),
-                purpose=f"agent.{role}", latent=str(self.latent),
+                purpose=f"agent.{role}",
             )  # fmt: skip
         except LLMFailure as error:
             self._failures += 1

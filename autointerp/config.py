@@ -6,7 +6,7 @@ defaults of :mod:`autointerp.sections`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -22,6 +22,7 @@ from autointerp.kinds import (
     resolve_kind,
 )
 from autointerp.latents import AutointerpError
+from autointerp.latents.wanted import parse_latents
 from autointerp.overrides import apply_overrides, read_tree
 from autointerp.registry import Options, explainers, scorers
 from autointerp.sections import (
@@ -125,11 +126,19 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _language_models_are_named(self) -> Self:
         for where, options in self._all_options():
-            name = getattr(options, "llm", None)
-            if options.asks and name not in self.llms:
+            if not options.asks:
+                continue
+            name = str(getattr(options, "llm", None))
+            if name not in self.llms:
                 raise AutointerpError(
                     f"{where} needs a language model; describe it under llms.{name}, as in"
                     f" llms.{name}.model=NAME llms.{name}.base_url=http://HOST:PORT/v1"
+                )
+            waves = self.llms[name].waves
+            if options.echoes and waves is not None and waves.command:
+                raise AutointerpError(
+                    f"{where}.llm: the program in llms.{name}.batch.command does not tell how"
+                    " likely texts are; name a server, or leave it out to ask the subject"
                 )
         return self
 
@@ -203,43 +212,6 @@ class RunConfig(Section):
         """The resolved file: reading it gives an equal configuration."""
         text: str = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
         return text
-
-
-class Latents(Section):
-    """What one entry of ``latents`` asks for: everything, a sample, or these indices."""
-
-    kind: Literal["all", "alive", "indices"]
-    count: int = 0
-    indices: tuple[int, ...] = ()
-
-
-def parse_latents(wanted: str | Sequence[int], where: str) -> Latents:
-    """Read ``all``, ``alive:40``, ``3,5,10-20`` or a list of indices; ranges include both ends.
-
-    Raises:
-        AutointerpError: if it is none of those.
-    """
-    if not isinstance(wanted, str):
-        if any(index < 0 for index in wanted):
-            raise AutointerpError(f"{where}: latents count from 0; {min(wanted)} is negative")
-        return Latents(kind="indices", indices=tuple(sorted(set(wanted))))
-    text = wanted.replace(" ", "")
-    if text == "all":
-        return Latents(kind="all")
-    head, colon, count = text.partition(":")
-    if colon and head == "alive" and count.isdecimal() and int(count) > 0:
-        return Latents(kind="alive", count=int(count))
-    indices: set[int] = set()
-    for part in text.split(","):
-        first, dash, last = part.partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise AutointerpError(
-                f"{where}: {wanted!r} names no latents; write all, alive:40, 3,5,10-20 or a list"
-            )
-        indices.update(range(int(first), int(last or first) + 1))
-    if not indices:
-        raise AutointerpError(f"{where}: {wanted!r} is an empty range")
-    return Latents(kind="indices", indices=tuple(sorted(indices)))
 
 
 def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> RunConfig:

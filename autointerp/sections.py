@@ -22,11 +22,16 @@ class Section(BaseModel):
 
 
 class RunSection(Section):
-    """Where the run lies (``directory/name``) and the seed of every choice made in it."""
+    """Where the run lies (``directory/name``) and the seed of every choice made in it.
+
+    ``rerun`` counts how often the same was done before: in a rerun explainers draw otherwise, and
+    language models are asked again.
+    """
 
     name: str = Field(default="demo", min_length=1)
     directory: Path = Path("runs")
     seed: int = 0
+    rerun: int = Field(default=0, ge=0)
 
     @property
     def path(self) -> Path:
@@ -254,7 +259,7 @@ class LLMSection(Section):
         return (self.batch or BatchSection()) if self.backend == "openai-batch" else None
 
     @model_validator(mode="after")
-    def _one_batch_at_a_place(self) -> Self:
+    def _batch_fits_the_backend(self) -> Self:
         if self.batch is not None and self.backend != "openai-batch":
             raise ValueError("batch is for backend: openai-batch")
         if self.batch is not None and self.batch.command and self.base_url is not None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from small_run import document, left_alone, refusal
+from small_run import document, heavy_imports, left_alone, refusal
 
 from autointerp.pipeline.results import Results
+from autointerp.sections import DEMO
 
 SMALL = ("corpus.tokens=60000", "latents.layers.0=alive:3", "latents.layers.1=alive:3")
 
@@ -162,9 +162,9 @@ def test_bad_input(
     (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
     (tmp_path / "empty.jsonl").write_text("")
     overrides = [text.replace("DIR", str(tmp_path)) for text in overrides]
-    began = time.monotonic()
+    began = time.process_time()  # of work, however busy the machine is
     assert expected in refusal(capsys, ["run", "--run", str(tmp_path / "run"), *overrides])
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 20
 
 
 def test_other_settings_are_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,13 +185,7 @@ def test_status_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_status_imports_nothing_heavy(finished: Path) -> None:
-    code = (
-        "import sys; from autointerp.cli import main; main(['status', sys.argv[1]]);"
-        "print(sorted({'numpy', 'torch', 'pydantic', 'rich', 'yaml'} & set(sys.modules)))"
-    )
-    command = [sys.executable, "-c", code, str(finished)]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert printed.splitlines()[-1] == "[]"
+    assert heavy_imports("status", str(finished)) == "[]"
 
 
 @pytest.mark.parametrize(
@@ -200,6 +194,7 @@ def test_status_imports_nothing_heavy(finished: Path) -> None:
         ["score", "--explanations", "FILE", "corpus.tokens=60000"],
         ["score", "latents.layers.0=9999999"],
         ["run", "latents.layers.0=9999999", "engine.concurrency=2"],
+        ["run", "subject.coders.other=CODER"],
     ],
 )
 def test_a_refused_command_leaves_what_the_run_says_as_it_was(
@@ -210,6 +205,11 @@ def test_a_refused_command_leaves_what_the_run_says_as_it_was(
     before = {name: (run / name).read_text() for name in names}
     file = tmp_path / "mine.jsonl"
     file.write_text("{")
-    words = [word.replace("FILE", str(file)) for word in asked]
+    places = {"FILE": file, "CODER": DEMO / "coders" / "layers.0"}
+    words = [re.sub("FILE|CODER", lambda name: str(places[name[0]]), word) for word in asked]
+    with Results.read(run / "results.sqlite") as results:
+        settings = results.settings()
     refusal(capsys, [*words, "--run", str(run)])
     assert {name: (run / name).read_text() for name in names} == before
+    with Results.read(run / "results.sqlite") as results:
+        assert results.settings() == settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,14 @@ if TYPE_CHECKING:
     from autointerp.pipeline.shards import Part, Stage
 
 DONE, FAILURES, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def json_option(
+    parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], int]
+) -> None:
+    """The words of a command that can print its document instead of telling people."""
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.set_defaults(command=command)
 
 
 def refuse(message: str) -> int:

@@ -8,8 +8,8 @@ from autointerp.cli.common import DONE, existing, no_run, place, print_json, rea
 
 
 def status(arguments: argparse.Namespace) -> int:
+    from autointerp.pipeline.shard_status import added_up, shard_lines
     from autointerp.pipeline.status import age, find_run, is_at_work
-    from autointerp.pipeline.together import added_up, shard_lines
     from autointerp.report.progress import headline, lines
 
     path = find_run(arguments.directory)

@@ -4,33 +4,17 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from autointerp.cli.common import DONE, existing, place, print_json
+from autointerp.cli.common import DONE, existing, json_option, place, print_json
 
 
 def add_command(commands: Any) -> None:
     """The words of ``merge``."""
     parser = commands.add_parser("merge", help="make one run of its shards")
     parser.add_argument("directory", metavar="RUN")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.set_defaults(command=merge)
-
-
-def add_options(
-    retrying: Sequence[argparse.ArgumentParser], sharded: Sequence[argparse.ArgumentParser]
-) -> None:
-    """The options of stages that can be done in shards, and of those that can try again."""
-    for parser in retrying:
-        parser.add_argument(
-            "--retry-failed", action="store_true", help="ask again for what failed before"
-        )
-    for parser in sharded:
-        parser.add_argument(
-            "--shard", metavar="I/N", help="one of N equal parts, from 1; see `autointerp merge`"
-        )
+    json_option(parser, merge)
 
 
 def merge(arguments: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ from autointerp.cli import (
     stages,
     viewing,
 )
+from autointerp.cli.common import json_option
 
 EXIT_CODES = (
     "exit codes: 0 done; 1 finished, with failures or stopped early (listed); 2 bad input;"
@@ -47,32 +48,29 @@ def _parser() -> argparse.ArgumentParser:
     )
     explain = _add(commands, "explain", stages.explain, "explain the latents")
     score = _add(commands, "score", stages.score, "score explanations")
-    merging.add_options(retrying=[run, explain, score], sharded=[collect, explain, score])
+    stages.add_options(retrying=[run, explain, score], sharded=[collect, explain, score])
     score.add_argument("--explanations", type=Path, metavar="FILE", help="a .csv or .jsonl file")
     about = "what a run will cost, before anything is spent"
     estimating.add_options(_add(commands, "estimate", estimating.estimate, about))
     status = commands.add_parser("status", help="how far a run is")
     status.add_argument("directory", nargs="?", default="demo", metavar="RUN")
-    _json_option(status, looking.status)
+    json_option(status, looking.status)
     show = commands.add_parser("show", help="all that a run knows of one latent")
     show.add_argument("directory", metavar="RUN")
     show.add_argument("latent", metavar="LATENT")
-    _json_option(show, looking.show)
+    json_option(show, looking.show)
     prompts = commands.add_parser("prompts", help="the prompts of a latent, asking no model")
     prompts.add_argument("directory", metavar="RUN")
     prompts.add_argument("latent", metavar="LATENT")
     prompts.add_argument("overrides", nargs="*", metavar="key.sub=value")
-    _json_option(prompts, looking.prompts)
+    json_option(prompts, looking.prompts)
     compare = commands.add_parser("compare", help="two runs, paired by latent and by item")
     compare.add_argument("a", metavar="RUN_A")
     compare.add_argument("b", metavar="RUN_B")
     compare.add_argument("--scorer", metavar="NAME", help="default: all that both have")
-    _json_option(compare, comparing.compare)
+    json_option(compare, comparing.compare)
     comparing.add_similarity(commands)
-    control = commands.add_parser("control", help="run the same on random coders or a random model")
-    control.add_argument("directory", metavar="RUN")
-    control.add_argument("--kind", required=True, choices=["random_coder", "random_subject"])
-    _json_option(control, comparing.control)
+    comparing.add_control(commands)
     probe = _add(commands, "probe", looking.probe, "colour the tokens of texts by activation")
     probe.add_argument("--latent", action="append", required=True, metavar="CODER/INDEX")
     probe.add_argument("--text", action="append", default=[])
@@ -98,12 +96,5 @@ def _add(
         parser.add_argument(
             "--force", action="store_true", help="collect with a coder that explains nothing too"
         )
-    _json_option(parser, command)
+    json_option(parser, command)
     return parser
-
-
-def _json_option(
-    parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], int]
-) -> None:
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.set_defaults(command=command)

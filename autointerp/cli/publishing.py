@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autointerp.cli.common import DONE, existing, print_json
+from autointerp.cli.common import DONE, existing, json_option, print_json
 
 if TYPE_CHECKING:
     from autointerp.export.push import Plan
@@ -39,7 +39,7 @@ def add_commands(commands: Any) -> None:
     theirs.add_argument(
         "--scores", type=Path, nargs="+", metavar="DIR", help="as scores/fuzz; default: all there"
     )
-    _json_option(taking, run_import)
+    json_option(taking, run_import)
     push = commands.add_parser(
         "push",
         help="upload a run to the Hugging Face hub as a data set",
@@ -57,14 +57,7 @@ def _publishing_options(
 ) -> None:
     parser.add_argument("--no-examples", action="store_true", help="leave the corpus's texts out")
     parser.add_argument("--license", metavar="ID", help="the corpus's; default: corpus.license")
-    _json_option(parser, command)
-
-
-def _json_option(
-    parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], int]
-) -> None:
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.set_defaults(command=command)
+    json_option(parser, command)
 
 
 def run_export(arguments: argparse.Namespace) -> int:
@@ -204,12 +197,10 @@ def run_push(arguments: argparse.Namespace) -> int:
 
 def _check_before_push(arguments: argparse.Namespace, run: Path) -> None:
     """Refuse, before any long work, what nobody could agree to."""
-    from autointerp.config import load_config
-    from autointerp.export.hub import licensed
+    from autointerp.export.hub import exported_config, licensed
     from autointerp.latents import AutointerpError
-    from autointerp.pipeline.directory import CONFIG
 
-    config = licensed(load_config(run / CONFIG), arguments.license)
+    config = licensed(exported_config(run), arguments.license)
     if config.corpus.license is None:
         raise AutointerpError(
             f"the licence of {config.corpus.source} is not known; give --license ID (as in"

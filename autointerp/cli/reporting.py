@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from autointerp.cli.common import DONE, existing, print_json
+from autointerp.cli.common import DONE, existing, json_option, print_json
 
 FILE = "report.html"  # in the run directory
 
@@ -16,8 +16,7 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser("report", help="one HTML file of a run, to open in a browser")
     parser.add_argument("directory", metavar="RUN")
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"default: RUN/{FILE}")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.set_defaults(command=report)
+    json_option(parser, report)
 
 
 def report(arguments: argparse.Namespace) -> int:

@@ -15,7 +15,22 @@ if TYPE_CHECKING:
     from autointerp.pipeline.shards import Part, Stage
 
 
-def run(arguments: argparse.Namespace) -> int:
+def add_options(
+    retrying: Sequence[argparse.ArgumentParser], sharded: Sequence[argparse.ArgumentParser]
+) -> None:
+    """The options of stages that can be done in shards, and of those that can try again."""
+    for parser in retrying:
+        parser.add_argument(
+            "--retry-failed", action="store_true", help="ask again for what failed before"
+        )
+    for parser in sharded:
+        parser.add_argument(
+            "--shard", metavar="I/N", help="one of N equal parts, from 1; see `autointerp merge`"
+        )
+
+
+def run(arguments: argparse.Namespace, last: Callable[[Session], None] | None = None) -> int:
+    """All stages; ``last`` is done after them."""
     from autointerp.pipeline import run as work
 
     def stages(s: Session) -> None:
@@ -23,6 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
         latents = work.chosen(s, store)
         work.explain(s, store, latents)
         work.score(s, store, latents)
+        if last:
+            last(s)
 
     return _stages(arguments, stages, ("explain", "score"))
 
@@ -116,8 +133,8 @@ def _stages(
     from rich.console import Console
 
     from autointerp.pipeline.breaker import StoppedError
+    from autointerp.pipeline.failing import failures
     from autointerp.pipeline.session import session
-    from autointerp.pipeline.summary import failures
     from autointerp.report import console, live
 
     errors = Console(stderr=True)
@@ -169,6 +186,7 @@ def _print_summary(arguments: argparse.Namespace, s: Session, document: dict[str
     from autointerp.pipeline.results import Results
     from autointerp.pipeline.summary import collected
     from autointerp.report import console
+    from autointerp.report.ranking import print_latents
 
     if arguments.json:
         print_json(document)
@@ -180,5 +198,4 @@ def _print_summary(arguments: argparse.Namespace, s: Session, document: dict[str
         print_merge(s.config.run.path)
         return
     with Results.read(s.results.path) as results:
-        console.print_best_and_worst(out, results, s.explainer)
-        console.print_next(out, results, s.explainer, s.path)
+        print_latents(out, results, s.explainer, s.path)

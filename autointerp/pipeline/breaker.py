@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import sqrt
+
+from autointerp.pipeline.rows import TRUE, Scored
 
 FIRST_LOOK = 200  # latents
 MOST_FAILED = 0.2
@@ -52,3 +55,17 @@ class Breaker:
                 f"explanations score no better than shuffled ones: {mean:+.3f}, from {low:+.3f} "
                 f"(95 %), over {n} latents; check the hook points, then run again to continue"
             )
+
+
+def differences(scores: Sequence[Scored]) -> list[float]:
+    """True minus shuffled of one latent, by scorer, where there are both."""
+    values = {
+        (x.score.scorer, x.control): x.score.metrics[x.score.headline].value
+        for x in scores
+        if x.score.status == "scored"
+    }
+    return [
+        value - values[scorer, "shuffled"]
+        for (scorer, control), value in values.items()
+        if control == TRUE and (scorer, "shuffled") in values
+    ]

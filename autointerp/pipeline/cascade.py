@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from autointerp.config import RunConfig
-from autointerp.examples.sampling import SetBuilder
 from autointerp.examples.store import ExampleStore
 from autointerp.explainers.agent.explainer import SELECT_WINDOWS
 from autointerp.kinds import PATTERN
 from autointerp.latents import Explanation, LatentId
 from autointerp.llm.client import BudgetExhausted
 from autointerp.pipeline.breaker import Breaker
+from autointerp.pipeline.explaining import explain_all
 from autointerp.pipeline.local import run_tasks
-from autointerp.pipeline.plan import Done, unexplained
+from autointerp.pipeline.plan import Done
 from autointerp.pipeline.results import Results
 from autointerp.pipeline.retries import NO_RETRY, Retry
 from autointerp.pipeline.rows import TRUE, Scored, is_scored
@@ -32,12 +33,7 @@ from autointerp.pipeline.standings import (
     escalated,
     standings,
 )
-from autointerp.pipeline.tasks import (
-    ExplainTask,
-    NamedScorer,
-    Report,
-    ScoreTask,
-)
+from autointerp.pipeline.tasks import NamedScorer, Report, ScoreTask
 from autointerp.pipeline.tools import Tools
 from autointerp.sections import CASCADE
 
@@ -112,20 +108,16 @@ class Cascade:
     async def _explain(
         self, tools: Tools, section: Mapping[str, Any], wanted: Sequence[LatentId]
     ) -> None:
-        tier = section["kind"]
-        todo = list(unexplained(self.results, wanted, tier, self.retry))
-        breaker = Breaker()
-
-        def done(_: LatentId, explanation: Explanation) -> None:
-            self.results.put_explanation(explanation)
-            self._observe(f"explain: {tier}", wanted, todo, breaker)
-            breaker.record(failed=explanation.status == "failed")
-
-        if todo:
-            sets = SetBuilder(self.store, "select", todo)
-            explainer = tools.explainer(section)
-            task = ExplainTask(self.store, sets, explainer, tier, self.report, self.retry)
-            await self._run(tools, todo, task, done)
+        await explain_all(
+            tools,
+            section,
+            wanted,
+            store=self.store,
+            results=self.results,
+            observe=partial(self.observe, f"explain: {section['kind']}"),
+            report=self.report,
+            retry=self.retry,
+        )
 
     async def _judge(self, tools: Tools, tier: str, wanted: Sequence[LatentId]) -> None:
         """Score the explanations of a tier by detection on SELECT."""
@@ -145,21 +137,12 @@ class Cascade:
 
         def done(_: Explanation, scores: list[Scored]) -> None:
             self.results.put_scores(scores)
-            self._observe(f"judge: {tier}", explanations, todo, breaker)
+            finished = len(explanations) - len(todo) + breaker.latents + 1
+            self.observe(f"judge: {tier}", finished, len(explanations))
             breaker.record(failed=any(s.score.status == "failed" for s in scores))
 
-        await self._run(tools, todo, task, done)
-
-    async def _run(
-        self, tools: Tools, todo: Sequence[Any], task: Any, done: Callable[..., None]
-    ) -> None:
         most = self.config.in_flight("explain")
         await run_tasks(todo, task, done, concurrency=most, room=tools.room)
-
-    def _observe(
-        self, stage: str, wanted: Sequence[Any], todo: Sequence[Any], breaker: Breaker
-    ) -> None:
-        self.observe(stage, len(wanted) - len(todo) + breaker.latents + 1, len(wanted))
 
     def _stopped(self, tier: str, wanted: Sequence[LatentId], spent: BudgetExhausted) -> str:
         found = standings(self.results, self.tiers)

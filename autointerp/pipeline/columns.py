@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from autointerp.latents import SOURCES, LatentId, Metric, Score
 from autointerp.pipeline.rows import TRUE, Scored
 
+# What a cost is made of, but for its seconds.
+QUANTITIES = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens", "dollars")
 NATURAL = "natural_precision"
 BALANCED = "balanced_accuracy"
 _PAIR = 3  # counts of matched pairs, a latent

@@ -23,10 +23,10 @@ from autointerp.latents import (
 )
 from autointerp.pipeline import directory
 from autointerp.pipeline.results import Results
-from autointerp.pipeline.rows import TRUE
+from autointerp.pipeline.rows import TRUE, counts_for
 from autointerp.pipeline.standings import SELECT
 from autointerp.sections import CASCADE
-from autointerp.statistics import Interval, bootstrap_mean, intraclass_correlation
+from autointerp.statistics import Interval, bootstrap_mean, intraclass_interval
 
 Document = dict[str, Any]
 Scores = Mapping[LatentId, Score]
@@ -70,17 +70,14 @@ class Side:
     def scores(self, scorer: str) -> dict[LatentId, Score]:
         """The scored latents; outcomes left out."""
         found = (s.score for s in self.results.scores(scorer) if s.control == TRUE)
-        return {s.latent: s for s in found if s.status == "scored" and self._own(s)}
+        mine = (s for s in found if counts_for(s, self.explainer))
+        return {s.latent: s for s in mine if s.status == "scored"}
 
     def outcomes(self, score: Score) -> Sequence[Outcome]:
         for s in self.results.scores(score.scorer, score.latent, outcomes=True):
             if s.control == TRUE and s.score.explanation == score.explanation:
                 return s.score.outcomes
         return ()
-
-    def _own(self, score: Score) -> bool:
-        *_, kind, name = (score.explanation or "::").split(":")
-        return kind == "output" or name == self.explainer
 
 
 def compare(run_a: Path, run_b: Path, *, scorer: str | None = None, seed: int = 0) -> Document:
@@ -146,16 +143,18 @@ def _scorer(a: Side, b: Side, name: str, paired: bool, alike: bool, seed: int) -
         "difference": _mean(differences, both, seed),
         "better_in_a": sum(d < 0 for d in differences),
         "better_in_b": sum(d > 0 for d in differences),
-        "icc": _agreement(values_a, values_b),
+        **_agreement(values_a, values_b),
         "items": _items(a, b, scores_a, scores_b, seed) if alike else None,
     }
 
 
-def _agreement(values_a: Sequence[float], values_b: Sequence[float]) -> float | None:
-    """The intra-class correlation of the two runs' scores: how far they are the latents' own,
-    where one run is a rerun of the other."""
-    table = list(zip(values_a, values_b, strict=True))
-    return intraclass_correlation(table) if len(table) > 1 else None
+def _agreement(values_a: Sequence[float], values_b: Sequence[float]) -> Document:
+    """The intra-class correlation of the two runs' scores, and its 95 % interval: how far they are
+    the latents' own, where one run is a rerun of the other. Nothing where nothing varies."""
+    if len({*values_a, *values_b}) < 2 or len(values_a) < 2:
+        return {"icc": None, "icc_interval": None}
+    icc = intraclass_interval(list(zip(values_a, values_b, strict=True)))
+    return {"icc": icc.value, "icc_interval": [icc.low, icc.high]}
 
 
 def _unpaired(scores_a: Sequence[Score], scores_b: Sequence[Score], seed: int) -> Document:

@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -140,25 +140,14 @@ class RunLog:
         self._file.close()
 
 
-@contextmanager
-def as_it_was(run: Path, names: Sequence[str], refused: Callable[[], bool]) -> Iterator[None]:
-    """Give these files of a run back their contents when a command is refused.
-
-    ``refused`` says, after an AutointerpError, whether it came before any work was done. Files
-    that were not there stay.
-    """
-    before = {path: path.read_text("utf-8") for name in names if (path := run / name).exists()}
-    try:
-        yield
-    except AutointerpError:
-        if refused():
-            for path, text in before.items():
-                write_atomically(path, text)
-        raise
+def record(run: Path, **fields: Any) -> None:
+    """Add to what the run directory says that the run was made of."""
+    told = {**read_record(run), **fields}
+    write_atomically(run / RECORD, json.dumps(told, indent=1) + "\n")
 
 
 def read_record(run: Path) -> dict[str, Any]:
     """Versions, checkpoint hashes and the corpus's fingerprint; empty if not yet written."""
     path = run / RECORD
-    record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return record
+    told: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return told

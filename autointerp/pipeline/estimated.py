@@ -10,7 +10,8 @@ from autointerp.examples.store import ExampleStore
 from autointerp.latents import Cost
 from autointerp.llm.pricing import prices_of
 from autointerp.pipeline import building, directory
-from autointerp.pipeline.extrapolation import GUESSED, QUANTITIES, WIDEST, Interval, Totals
+from autointerp.pipeline.columns import QUANTITIES
+from autointerp.pipeline.extrapolation import GUESSED, WIDEST, Interval, Totals
 
 FIRST_TOKEN, TOKENS_PER_SECOND = 1.0, 50.0  # of an endpoint whose speed nobody has measured
 JOURNAL_BYTES = 500  # of a reply in the journal, beside four for each of its tokens

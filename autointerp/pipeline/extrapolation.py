@@ -21,7 +21,6 @@ from autointerp.sections import CASCADE
 WIDEST = 0.2  # of the middle: an interval goes no further to either side
 NARROWEST = 0.03
 COUNTED, GUESSED = 0.02, 0.1  # how far counts of tokens are off: by a tokenizer or replies, or not
-QUANTITIES = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens", "dollars")
 
 Interval = list[float]  # low, middle, high
 Stage = Literal["explained", "scored"]

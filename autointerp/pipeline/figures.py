@@ -46,12 +46,15 @@ class Dependence:
 
 
 INDEPENDENT = Dependence()
+_JUDGED = (
+    "SELECT coder, latent FROM scores WHERE scorer = ? AND control = ? AND status = 'scored'"
+    " AND judge NOT IN ('', 'pattern')"
+)
 
 
 def dependence(results: Results, scorer: str, seed: int) -> Dependence:
     """Estimated from the answers to the run's own explanations, of up to 500 latents."""
-    light = (s for s in results.scores(scorer) if s.control == TRUE and s.score.status == "scored")
-    judged = indices(s.score.latent for s in light if s.score.judge not in ("", "pattern"))
+    judged = indices(LatentId(*row) for row in results.query(_JUDGED, (scorer, TRUE)))
     rng = derived_generator(seed, "dependence", scorer)
     drawn = sorted(rng.permutation(sum(map(len, judged.values())))[:SAMPLED].tolist())
     rows = [row for latent in at(judged, drawn) for row in _answers(results, scorer, latent)]

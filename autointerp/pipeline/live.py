@@ -12,7 +12,6 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from autointerp.config import RunConfig, load_config
 from autointerp.latents import AutointerpError, LatentId
@@ -20,14 +19,11 @@ from autointerp.pipeline import directory
 from autointerp.pipeline.fired import Fired, Reading
 
 if TYPE_CHECKING:
-    import torch
-
     from autointerp.examples.options import Attached
+    from autointerp.pipeline.probe import Active
     from autointerp.subject.model import Subject
 
 LONGEST = 20_000  # characters of a text
-
-_Sparse = NDArray[np.float64]  # [active, 3]: latent, position, activation
 
 
 class LiveRun:
@@ -63,30 +59,17 @@ class LiveRun:
         Raises:
             AutointerpError: if the text is empty or too long, or the model or a coder is not here.
         """
+        from autointerp.pipeline.probe import active_on
+
         if len(text) > LONGEST:
             raise AutointerpError(f"the text has {len(text):,} characters; at most {LONGEST:,}")
         with self._lock:
             ids = self._subject.encode_text(text) if text else []
             if not ids:
                 raise AutointerpError("there is nothing to read; type a text")
-            active = self._active(ids)
+            active = active_on(self._subject, self._attached, ids)
             fired = [f for name, found in active.items() for f in _by_latent(name, found)]
             return Reading([self._subject.vocabulary[i] for i in ids], fired)
-
-    def _active(self, ids: list[int]) -> dict[str, _Sparse]:
-        """By coder, all that is active on these tokens."""
-        subject, length = self._subject, self._subject.context_length - 1
-        rows = [ids[low : low + length] for low in range(0, len(ids), length)]
-        hooks = sorted({attached.hook for attached in self._attached.values()})
-        found: dict[str, list[_Sparse]] = {name: [] for name in self._attached}
-        for batch in subject.activations(rows, hooks):
-            for place, (row, size) in enumerate(zip(batch.rows, batch.lengths, strict=True)):
-                for name, attached in self._attached.items():
-                    part = _encoded(attached, batch.states[attached.hook][place, :size])
-                    part = part[part[:, 1] >= subject.masked]
-                    part[:, 1] += row * length
-                    found[name].append(part)
-        return {name: np.concatenate(parts) for name, parts in found.items()}
 
     def nearest(self, latent: LatentId, most: int = 10) -> list[tuple[LatentId, float]]:
         """The latents of the same coder with the nearest decoder directions, and their cosines.
@@ -111,16 +94,9 @@ class LiveRun:
         return [(LatentId(latent.coder, index), cosine) for index, cosine in pairs]
 
 
-def _encoded(attached: Attached, states: torch.Tensor) -> _Sparse:
-    """What fires at states [n, d]; of signed coders what is positive."""
-    active = attached.coder.encode_sparse(states)
-    columns = (active.latents, active.rows, active.values)
-    rows = np.stack([column.cpu().double().numpy() for column in columns], axis=1)
-    positive: _Sparse = rows[rows[:, 2] > 0]
-    return positive
-
-
-def _by_latent(coder: str, active: _Sparse) -> Iterator[Fired]:
+def _by_latent(coder: str, active: Active) -> Iterator[Fired]:
+    """The latents of a coder that fire; of signed coders what is positive."""
+    active = active[active[:, 2] > 0]
     active = active[np.argsort(active[:, 0], kind="stable")]
     latents, firsts = np.unique(active[:, 0], return_index=True)
     for latent, part in zip(latents.tolist(), np.split(active, firsts[1:]), strict=True):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -34,16 +34,6 @@ async def run_tasks(
                     group.create_task(_work(waiting, task, done))
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
-
-
-async def at_once(works: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
-    """What these give, in their order. What one raises cancels the others and is raised here."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work) for work in works]
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return [task.result() for task in tasks]
 
 
 async def _work(

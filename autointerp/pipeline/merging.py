@@ -20,7 +20,7 @@ from autointerp.latents.shards import Shard
 from autointerp.pipeline import directory
 from autointerp.pipeline.figures import note_effects
 from autointerp.pipeline.results import Results
-from autointerp.pipeline.session import Session, record
+from autointerp.pipeline.session import Session
 from autointerp.pipeline.sharding import ROWS, stored_rows
 from autointerp.pipeline.shards import PREPARED, STAGES, Part, Stage, parts_of, shards_of
 from autointerp.pipeline.standings import STOPPED
@@ -121,7 +121,7 @@ def _merge_stores(s: Session, parts: Sequence[Part]) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
         harvest.merge([ExampleStore.open(folder) for folder in folders], unfinished)
         unfinished.rename(s.examples)
-    record(run, corpus=ExampleStore.open(s.examples).fingerprint)
+    directory.record(run, corpus=ExampleStore.open(s.examples).fingerprint)
     for part in parts:
         part.note_merged(run)
 

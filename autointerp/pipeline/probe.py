@@ -16,6 +16,8 @@ from autointerp.pipeline import building
 from autointerp.pipeline.lines import read_json_lines
 from autointerp.subject.model import Subject
 
+Active = NDArray[np.float64]  # [active, 3]: latent, position, activation
+
 
 def read_texts(path: Path) -> list[str]:
     """Texts of a file that has one JSON string a line.
@@ -60,26 +62,37 @@ def _text(
     text: str,
 ) -> dict[str, Any]:
     ids = subject.encode_text(text)
+    active = active_on(subject, attached, ids)
+    activations = {}
+    for latent in latents:
+        mine = active[latent.coder][active[latent.coder][:, 0] == latent.index]
+        values = np.zeros(len(ids))
+        values[mine[:, 1].astype(np.int64)] = mine[:, 2]
+        activations[str(latent)] = [round(float(value), 4) for value in values]
+    return {"tokens": [subject.vocabulary[i] for i in ids], "activations": activations}
+
+
+def active_on(
+    subject: Subject, attached: Mapping[str, Attached], ids: Sequence[int]
+) -> dict[str, Active]:
+    """By coder, all that is active on the tokens of a text, which is read in pieces of the context
+    where it is longer."""
     length = subject.context_length - 1
     rows = [ids[low : low + length] for low in range(0, len(ids), length)]
-    found = {latent: np.zeros(len(ids), np.float32) for latent in latents}
     hooks = sorted({a.hook for a in attached.values()})
+    found: dict[str, list[Active]] = {name: [np.zeros((0, 3))] for name in attached}
     for batch in subject.activations(rows, hooks) if rows else ():
         for place, (row, size) in enumerate(zip(batch.rows, batch.lengths, strict=True)):
-            for latent, values in found.items():
-                state = batch.states[attached[latent.coder].hook][place, :size]
-                low = row * length
-                values[low : low + size] = _activations(attached[latent.coder], state, latent)
-                values[low : low + subject.masked] = 0
-    return {
-        "tokens": [subject.vocabulary[i] for i in ids],
-        "activations": {
-            str(latent): [round(float(v), 4) for v in values] for latent, values in found.items()
-        },
-    }
+            for name, a in attached.items():
+                part = _active(a, batch.states[a.hook][place, :size])
+                part = part[part[:, 1] >= subject.masked]
+                part[:, 1] += row * length
+                found[name].append(part)
+    return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def _activations(attached: Attached, state: Any, latent: LatentId) -> NDArray[np.float32]:
-    encoded = attached.coder.encode(state)[:, latent.index]
-    values: NDArray[np.float32] = encoded.float().cpu().numpy()
-    return values
+def _active(attached: Attached, states: Any) -> Active:
+    """What is active at states [n, d]."""
+    found = attached.coder.encode_sparse(states)
+    columns = (found.latents, found.rows, found.values)
+    return np.stack([column.cpu().double().numpy() for column in columns], axis=1)

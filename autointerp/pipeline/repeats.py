@@ -19,24 +19,26 @@ from autointerp.pipeline.rows import TRUE
 from autointerp.statistics import derived_generator
 
 REPEAT = "repeat"  # the control column of what was asked again
+PER_RUN = 1_000_000  # more than any question is asked in one run, retries included
 
 
 @dataclass(frozen=True)
 class AskingAgain:
-    """Asks for a second answer to every request."""
+    """Asks for another answer to every request, one that none of fewer ``times`` brought."""
 
     client: LLMClient
+    times: int = 1
 
     @property
     def model(self) -> str:
         return self.client.model
 
     async def complete(self, request: Request) -> Reply:
-        return await self.client.complete(replace(request, repeat=request.repeat + 1))
+        return await self.client.complete(replace(request, repeat=request.repeat + self.times))
 
 
-def asking_again(clients: Mapping[str, LLMClient]) -> dict[str, LLMClient]:
-    return {name: AskingAgain(client) for name, client in clients.items()}
+def asking_again(clients: Mapping[str, LLMClient], times: int = 1) -> dict[str, LLMClient]:
+    return {name: AskingAgain(client, times) for name, client in clients.items()}
 
 
 def in_order(latents: Iterable[LatentId], most: int) -> list[LatentId]:

@@ -7,15 +7,15 @@ whenever the process was killed. Readers open their own connection.
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
 from autointerp.latents import AutointerpError, Explanation, LatentId
+from autointerp.pipeline import database
 from autointerp.pipeline.rows import (
     EXPLANATION_COLUMNS,
     LIGHT_SCORE_COLUMNS,
@@ -26,32 +26,13 @@ from autointerp.pipeline.rows import (
     score_row,
 )
 
-SCHEMA_VERSION = 3
-READ_VERSIONS = (2, SCHEMA_VERSION)  # the outcomes of version 2 name no requests
-
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE settings (field TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE explanations (
-    coder TEXT, latent INTEGER, kind TEXT, explainer TEXT,
-    text TEXT NOT NULL, status TEXT NOT NULL, reason TEXT,
-    components TEXT NOT NULL, confidence REAL, cost TEXT NOT NULL, details BLOB NOT NULL,
-    PRIMARY KEY (coder, latent, kind, explainer)) WITHOUT ROWID;
-CREATE TABLE scores (
-    coder TEXT, latent INTEGER, explanation TEXT, scorer TEXT, control TEXT,
-    judge TEXT NOT NULL, headline TEXT NOT NULL, chance REAL NOT NULL, metrics TEXT NOT NULL,
-    status TEXT NOT NULL, reason TEXT, cost TEXT NOT NULL, details TEXT NOT NULL,
-    outcomes BLOB NOT NULL,
-    PRIMARY KEY (coder, latent, explanation, scorer, control));
-"""
+Row = Explanation | Scored
 
 
 class Watcher(Protocol):
-    """Told of every row; ``before`` is the status of the row that it replaced, if there was one."""
+    """Told of every row that is written, and of those that go for it."""
 
-    def explained(self, explanation: Explanation, before: str | None) -> None: ...
-
-    def scored(self, scored: Scored, before: str | None) -> None: ...
+    def count(self, row: Row, change: Literal[1, -1]) -> None: ...
 
 
 class Results:
@@ -69,18 +50,7 @@ class Results:
         Raises:
             AutointerpError: if the file is not of this schema version.
         """
-        connection = sqlite3.connect(path, timeout=30, isolation_level=None)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        results = cls(connection, path)
-        if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            with results._transaction():
-                for statement in filter(str.strip, _SCHEMA.split(";")):
-                    connection.execute(statement)
-                results._put_meta("schema", SCHEMA_VERSION)
-        if results._check_version() != SCHEMA_VERSION:
-            results._put_meta("schema", SCHEMA_VERSION)  # that of rows written from now on
-        return results
+        return cls(database.to_write(path), path)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -89,14 +59,7 @@ class Results:
         Raises:
             AutointerpError: if there is no such file, or it is of another schema version.
         """
-        if not path.is_file():
-            raise AutointerpError(f"no results at {path}; `autointerp run` makes them")
-        uri = f"{path.absolute().as_uri()}?{_access(path)}"
-        connection = sqlite3.connect(uri, uri=True, timeout=30)
-        connection.execute("PRAGMA query_only=ON")
-        results = cls(connection, path)
-        results._check_version()
-        return results
+        return cls(database.to_read(path), path)
 
     @classmethod
     def frozen(cls, path: Path) -> Self:
@@ -105,18 +68,7 @@ class Results:
         Raises:
             AutointerpError: if there is no such file, or somebody may be writing it.
         """
-        if not path.is_file():
-            raise AutointerpError(f"no results at {path}; `autointerp merge` makes them of shards")
-        log = path.with_name(f"{path.name}-wal")
-        if log.exists() and log.stat().st_size:
-            raise AutointerpError(
-                f"{path} is being written, or was when its process was killed; wait, or run the"
-                " interrupted command again"
-            )
-        uri = f"{path.absolute().as_uri()}?immutable=1"
-        results = cls(sqlite3.connect(uri, uri=True), path)
-        results._check_version()
-        return results
+        return cls(database.without_locks(path), path)
 
     def close(self) -> None:
         self._connection.close()
@@ -135,14 +87,17 @@ class Results:
         Raises:
             AutointerpError: naming the first field that differs, and both its values.
         """
-        stored = self.check_settings(settings)
-        with self._transaction():
-            if not stored:
-                self._connection.execute("DELETE FROM settings")
-            self._connection.executemany(
-                "INSERT OR IGNORE INTO settings VALUES (?, ?)",
-                [(name, json.dumps(_plain(value))) for name, value in settings.items()],
-            )
+        self.put_settings({**settings, **self.check_settings(settings)})
+
+    def put_settings(self, settings: Mapping[str, Any]) -> None:
+        """Store these settings in place of all that are there; nothing is written if they are."""
+        wanted = {name: _plain(value) for name, value in settings.items()}
+        if wanted == self.settings():
+            return
+        rows = [(name, json.dumps(value)) for name, value in wanted.items()]
+        with database.transaction(self._connection):
+            self._connection.execute("DELETE FROM settings")
+            self._connection.executemany("INSERT INTO settings VALUES (?, ?)", rows)
 
     def check_settings(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The settings that rows depend on, as they are stored; none without rows.
@@ -176,37 +131,50 @@ class Results:
 
     def put_explanation(self, explanation: Explanation) -> None:
         """Store one latent's explanation, over a failed one of the same id."""
-        before = self._before(explanation)
-        with self._transaction():
-            self._insert("explanations", explanation_row(explanation))
-        if self.watcher:
-            self.watcher.explained(explanation, before)
+        e = explanation
+        with database.transaction(self._connection):
+            gone = self._stored(e.latent, e.kind, e.explainer)
+            self._insert("explanations", explanation_row(e))
+        self._tell(gone, [e])
 
     def replace_explanation(self, explanation: Explanation) -> None:
         """Store one latent's explanation over that of the same id, if there is one; unless the
         text is the same, its scores go with it."""
-        e = explanation
-        place = {"coder": e.latent.coder, "latent": e.latent.index, "kind": e.kind}
-        given = {**place, "explainer": e.explainer, "id": e.id, "text": e.text}
-        before = self._before(e)
-        with self._transaction():
-            self._connection.execute(_OUTDATED, given)
-            self._insert("explanations", explanation_row(e))
-        if self.watcher:
-            self.watcher.explained(e, before)
+        with database.transaction(self._connection):
+            gone = self._replace(explanation_row(explanation))
+        self._tell(gone, [explanation])
 
-    def _before(self, e: Explanation) -> str | None:
-        """The status of the explanation that is stored in this one's place."""
-        row = self._connection.execute(
-            "SELECT status FROM explanations WHERE (coder, latent, kind, explainer) = (?, ?, ?, ?)",
-            (e.latent.coder, e.latent.index, e.kind, e.explainer),
-        ).fetchone()
-        return row[0] if row else None
+    def _replace(self, row: Sequence[Any]) -> list[Row]:
+        """Returns the explanation that it takes the place of, and the scores that go."""
+        coder, index, kind, explainer, text = row[:5]
+        gone = self._stored(LatentId(coder, index), kind, explainer)
+        scores = [s for e in gone if e.text != text for s in self._take_scores(e)]
+        self._insert("explanations", row)
+        return [*gone, *scores]
+
+    def _stored(self, latent: LatentId, kind: str, explainer: str) -> list[Explanation]:
+        """The explanation of one id, if there is one, less its details."""
+        return [e for e in self.of([latent], explainer) if e.kind == kind]
+
+    def _take_scores(self, e: Explanation) -> list[Scored]:
+        """Remove the scores of an explanation; returns them."""
+        key = (e.latent.coder, e.latent.index, e.id)
+        where = "FROM scores WHERE (coder, latent, explanation) = (?, ?, ?)"
+        rows = self._connection.execute(f"SELECT {LIGHT_SCORE_COLUMNS} {where}", key).fetchall()
+        self._connection.execute(f"DELETE {where}", key)
+        return list(map(read_scored, rows))
+
+    def _tell(self, gone: Iterable[Row], written: Iterable[Row]) -> None:
+        if self.watcher:
+            for row in gone:
+                self.watcher.count(row, -1)
+            for row in written:
+                self.watcher.count(row, 1)
 
     def note(self, key: str, value: Any) -> None:
         """Keep one value, in JSON's types, over that of the same key."""
-        with self._transaction():
-            self._put_meta(f"note {key}", value)
+        with database.transaction(self._connection):
+            self._insert("meta", (f"note {key}", json.dumps(value)))
 
     def noted(self, key: str) -> Any:
         """What was last noted under a key; None if nothing was."""
@@ -255,13 +223,19 @@ class Results:
 
     def put_scores(self, scores: Sequence[Scored]) -> None:
         """Store all scores of one latent in one transaction."""
-        before = [self._score_before(s) for s in scores]
-        with self._transaction():
-            for scored in scores:
-                self._insert("scores", score_row(scored))
-        for scored, status in zip(scores, before, strict=True):
-            if self.watcher:
-                self.watcher.scored(scored, status)
+        with database.transaction(self._connection):
+            gone = [old for scored in scores for old in self._put_score(score_row(scored))]
+        self._tell(gone, scores)
+
+    def _put_score(self, row: Sequence[Any]) -> list[Row]:
+        """Returns the score that it takes the place of."""
+        gone = self._connection.execute(
+            f"SELECT {LIGHT_SCORE_COLUMNS} FROM scores"
+            " WHERE (coder, latent, explanation, scorer, control) = (?, ?, ?, ?, ?)",
+            row[:5],
+        ).fetchall()
+        self._insert("scores", row)
+        return [read_scored(old) for old in gone]
 
     def scores(
         self, scorer: str | None = None, latent: LatentId | None = None, outcomes: bool = False
@@ -274,15 +248,6 @@ class Results:
             given,
         ):
             yield read_scored(row)
-
-    def _score_before(self, scored: Scored) -> str | None:
-        s = scored.score
-        row = self._connection.execute(
-            "SELECT status FROM scores WHERE (coder, latent, explanation, scorer, control)"
-            " = (?, ?, ?, ?, ?)",
-            (s.latent.coder, s.latent.index, s.explanation or "", s.scorer, scored.control),
-        ).fetchone()
-        return row[0] if row else None
 
     def has_score(self, explanation: str, scorer: str, control: str) -> bool:
         """Whether there is a score, failed or not; one look-up, however many there are."""
@@ -297,21 +262,20 @@ class Results:
     def put_rows(self, table: Literal["explanations", "scores"], rows: Iterable[Any]) -> int:
         """Store rows as they are in another file's table over those of the same keys, all or none
         of them; how many there were. Scores of texts that they replace go with those."""
+        of_texts = table == "explanations"
+        put = self._replace if of_texts else self._put_score
+        read: Callable[[Sequence[Any]], Row] = read_explanation if of_texts else read_scored
         count = 0
-        with self._transaction():
+        with database.transaction(self._connection):
             for row in rows:
-                if table == "explanations":
-                    coder, latent, kind, explainer, text = row[:5]
-                    place = {"coder": coder, "latent": latent, "kind": kind, "text": text}
-                    given = {"explainer": explainer, "id": f"{coder}/{latent}:{kind}:{explainer}"}
-                    self._connection.execute(_OUTDATED, place | given)
-                self._insert(table, row)
+                light = (*row[:-1], None)  # the last column is packed
+                self._tell(put(row), map(read, [light]))
                 count += 1
         return count
 
     def query(self, sql: str, given: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
-        """The rows of a query over the tables above, one at a time: for who reads all of a run and
-        holds none of it."""
+        """The rows of a query over the tables of ``database``, one at a time: for who reads all of
+        a run and holds none of it."""
         yield from self._connection.execute(sql, given)
 
     @contextmanager
@@ -327,46 +291,6 @@ class Results:
         marks = ", ".join("?" * len(row))
         self._connection.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", row)
 
-    def _put_meta(self, key: str, value: Any) -> None:
-        self._insert("meta", (key, json.dumps(value)))
-
-    def _check_version(self) -> int:
-        try:
-            row = self._connection.execute("SELECT value FROM meta WHERE key='schema'").fetchone()
-        except sqlite3.DatabaseError as error:
-            self.close()
-            raise AutointerpError(f"{self.path} is not a results file ({error})") from error
-        version = json.loads(row[0]) if row else None
-        if version not in READ_VERSIONS:
-            self.close()
-            raise AutointerpError(
-                f"{self.path} has schema version {version}, this program reads {SCHEMA_VERSION}; "
-                "use another run directory"
-            )
-        return int(version)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            if self._connection.in_transaction:  # SQLite itself gives one up on a full disk
-                self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
-
-
-def _access(path: Path) -> str:
-    """How SQLite may open a file that is to be read only.
-
-    The last to close a file removes those beside it only if it may write. Where none can be made
-    beside it, SQLite reads it only when told that nobody is writing.
-    """
-    if os.access(path.parent, os.W_OK, effective_ids=True):
-        return "mode=rw"
-    return "mode=ro" if path.with_name(f"{path.name}-shm").exists() else "immutable=1"
-
 
 def _plain(value: Any) -> Any:
     """A value as JSON gives it back, so that tuples and lists compare equal."""
@@ -378,10 +302,3 @@ def _where(wanted: Mapping[str, Any], latent: LatentId | None) -> tuple[str, dic
     place = {} if latent is None else {"coder": latent.coder, "latent": latent.index}
     given = {key: value for key, value in {**wanted, **place}.items() if value is not None}
     return " AND ".join(f"{key} = :{key}" for key in given) or "1", given
-
-
-_OUTDATED = """
-DELETE FROM scores WHERE coder = :coder AND latent = :latent AND explanation = :id AND EXISTS (
-    SELECT 1 FROM explanations WHERE coder = :coder AND latent = :latent AND kind = :kind
-    AND explainer = :explainer AND text != :text)
-"""

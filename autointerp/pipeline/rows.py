@@ -31,6 +31,12 @@ class Scored:
     control: str = TRUE
 
 
+def counts_for(score: Score, explainer: str) -> bool:
+    """Whether a score is of this explainer's explanation, or of one of what a latent causes."""
+    *_, kind, name = (score.explanation or "::").split(":")
+    return kind == "output" or name == explainer
+
+
 EXPLANATION_COLUMNS = (
     "coder, latent, kind, explainer, text, status, reason, components, confidence, cost"
 )

@@ -13,33 +13,32 @@ from functools import partial
 from typing import Any, Literal
 
 from autointerp.examples import harvest
-from autointerp.examples.contrast import chunks_of, contrasts, open_contrasts
 from autointerp.examples.corpus import documents
-from autointerp.examples.negatives import CHUNK
-from autointerp.examples.sampling import SetBuilder, prepare, spare_collector
-from autointerp.examples.semantic import prepare_semantic
+from autointerp.examples.sampling import spare_collector
 from autointerp.examples.store import MARKER, ExampleStore
 from autointerp.latents import AutointerpError, Explanation, LatentId
 from autointerp.llm.client import BudgetExhausted
 from autointerp.pipeline import building, directory
 from autointerp.pipeline.baselines import build_controls
-from autointerp.pipeline.breaker import Breaker, StoppedError
+from autointerp.pipeline.breaker import Breaker, StoppedError, differences
 from autointerp.pipeline.cascade import Cascade
+from autointerp.pipeline.controls import Control
 from autointerp.pipeline.draining import run_drained
+from autointerp.pipeline.explaining import explain_all
 from autointerp.pipeline.figures import note_effects
 from autointerp.pipeline.local import run_tasks
 from autointerp.pipeline.others import OtherLatents
 from autointerp.pipeline.plan import Done, Explained, Texts, unexplained
+from autointerp.pipeline.preparing import get_ready
 from autointerp.pipeline.retries import Retry, finish_retry, retry_of
-from autointerp.pipeline.rows import TRUE, Scored
+from autointerp.pipeline.rows import Scored
 from autointerp.pipeline.selection import check_range, choose
-from autointerp.pipeline.session import Session, record
-from autointerp.pipeline.shards import PREPARED, STAGES, check_merged
-from autointerp.pipeline.spreading import collect_by_workers, prepare_by_workers
-from autointerp.pipeline.tasks import ExplainTask, ScoreTask
+from autointerp.pipeline.session import Session
+from autointerp.pipeline.shards import STAGES, check_merged
+from autointerp.pipeline.spreading import collect_by_workers
+from autointerp.pipeline.tasks import ScoreTask
 from autointerp.pipeline.tools import Tools, open_tools
 from autointerp.sections import CASCADE
-from autointerp.subject.embedder import Embed
 
 
 def collect(s: Session) -> ExampleStore:
@@ -60,7 +59,7 @@ def collect(s: Session) -> ExampleStore:
             f"{s.examples} has no examples of {', '.join(missing)}; collect in another run.name"
         )
     s.log.event("collected", tokens=store.token_count, fingerprint=store.fingerprint)
-    record(s.path, corpus=store.fingerprint)
+    directory.record(s.path, corpus=store.fingerprint)
     return store
 
 
@@ -78,10 +77,9 @@ def _check_shards(s: Session) -> None:
 
 def _harvest(s: Session) -> ExampleStore:
     config, options = s.config, building.example_options(s.config)
-    fresh = not (s.examples / MARKER).exists()
-    if fresh:  # a corpus that cannot be read is told before a large model is loaded
+    if not (s.examples / MARKER).exists():
+        # A corpus that cannot be read is told before a large model is loaded.
         next(iter(documents(config.corpus.source, config.corpus.column)), None)
-    if fresh:
         latents = sum(coder.d_sae for coder in s.coders.values())
         needed = directory.store_bytes(
             config.corpus.tokens, latents, sum(options.keep), options.window
@@ -110,32 +108,6 @@ def chosen(s: Session, store: ExampleStore) -> list[LatentId]:
     check_range(s.config, {name: record.width for name, record in store.coders.items()})
     counts = {name: store.statistics(name).firing_count for name in s.config.latents}
     return choose(s.config, counts)
-
-
-def get_ready(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> None:
-    """Find the hard negatives of latents that have none yet; a shard, which only reads the store,
-    keeps those of its own latents, and of those read with them, to itself."""
-    folder = s.path / PREPARED if s.part else None
-    mine = s.own(latents) if s.part else None
-    if s.config.examples.semantic:
-        identity = building.embedder_identity(s.config)
-        progress = partial(s.observe, "embed")
-        prepare_semantic(store, lambda: _embedder(s), identity, latents, progress, mine, folder)
-    prepared = open_contrasts(store, folder) if folder else contrasts(store)
-    if all(latent in prepared for latent in s.own(latents)):
-        return
-    s.enter("prepare")
-    told = partial(s.observe, "prepare")
-    if s.config.engine.kind == "ray":
-        chunks = chunks_of(prepared, latents, CHUNK, mine)
-        s.runner.run(prepare_by_workers(s.workshop, store, prepared, chunks, told))
-    else:
-        prepare(store, s.subject, s.attached, list(latents), told, mine)
-
-
-def _embedder(s: Session) -> Embed:
-    s.enter("embed")
-    return s.embedder()
 
 
 def explain(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> None:
@@ -169,24 +141,17 @@ def _explain(
     retry: Retry,
 ) -> None:
     """Explain with the explainer of a resolved section."""
-    stage, name = s.stage, str(section["kind"])
-    left = sum(1 for _ in unexplained(s.results, latents, name, retry))
-    sets, breaker = SetBuilder(store, "select"), Breaker()
-
-    def done(latent: LatentId, explanation: Explanation) -> None:
-        s.results.put_explanation(explanation)
-        s.observe(stage, len(latents) - left + breaker.latents + 1, len(latents))
-        breaker.record(failed=explanation.status == "failed")
+    observe = partial(s.observe, s.stage)
 
     async def work() -> None:
         async with _tools(s, "explain", store) as tools:
-            task = ExplainTask(store, sets, tools.explainer(section), name, s.log.failure, retry)
-            lacking = unexplained(s.results, latents, name, retry)
-            todo = sets.ahead(lacking, lambda latent: latent)
-            most = s.config.in_flight("explain")
-            await run_tasks(todo, task, done, concurrency=most, room=tools.room)
+            await explain_all(
+                tools, section, latents, store=store, results=s.results, observe=observe,
+                report=s.log.failure, retry=retry,
+            )  # fmt: skip
 
-    if left:
+    lacking = unexplained(s.results, latents, section["kind"], retry)
+    if next(lacking, None) is not None:
         _work(s, work())
 
 
@@ -218,13 +183,12 @@ def score(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> None:
     s.enter("score")
     retry = retry_of(s.results, "score", s.retries)
     explained = Explained(s.explained, latents, s.explainer)
-    controls = {"input": build_controls(store, s.coders, explained, s.config.run.seed)}
-    others = OtherLatents(store, lambda: s.coders, explained, s.config.run.seed)
-    texts = Texts([explained])
+    parts = {"input": explained}
     if s.config.writes_outputs:
-        outputs = Explained(s.explained, latents, s.config.effects["kind"])
-        controls["output"] = build_controls(store, s.coders, outputs, s.config.run.seed)
-        texts = Texts([explained, outputs])
+        parts["output"] = Explained(s.explained, latents, s.config.effects["kind"])
+    controls = _controls(s, store, parts)
+    others = OtherLatents(store, lambda: s.coders, explained, s.config.run.seed)
+    texts = Texts([*parts.values()])
     own = Texts([replace(part, latents=mine) for part in texts.parts])
     breaker, known = Breaker(), Done(s.results, retry)
 
@@ -241,7 +205,7 @@ def score(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> None:
                 s.results.put_scores(scores)
                 s.observe("score", total - left + breaker.latents + 1, total)
                 failed = any(x.score.status == "failed" for x in scores)
-                breaker.record(failed=failed, differences=_differences(scores))
+                breaker.record(failed=failed, differences=differences(scores))
 
             most = s.config.in_flight("score")
             await run_tasks(task.todo, task, done, concurrency=most, room=tools.room)
@@ -249,6 +213,16 @@ def score(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> None:
     _work(s, work())
     finish_retry(s.results, "score")
     note_effects(s.results, s.config.run.seed)
+
+
+def _controls(
+    s: Session, store: ExampleStore, parts: Mapping[str, Explained]
+) -> dict[str, dict[LatentId, list[Control]]]:
+    """By the kind of what is explained. A rerun has none: those of the run stand for both."""
+    if s.config.run.rerun:
+        return {}
+    seed = s.config.run.seed
+    return {kind: build_controls(store, s.coders, part, seed) for kind, part in parts.items()}
 
 
 def _tools(
@@ -273,17 +247,3 @@ def _work(s: Session, work: Coroutine[Any, Any, None]) -> None:
         run_drained(s.runner, work, s.ledger.gate, s.config.engine.drain_seconds)
     except BudgetExhausted as reason:
         raise StoppedError(str(reason)) from reason
-
-
-def _differences(scores: Sequence[Scored]) -> list[float]:
-    """True minus shuffled, by scorer, where there are both."""
-    values = {
-        (x.score.scorer, x.control): x.score.metrics[x.score.headline].value
-        for x in scores
-        if x.score.status == "scored"
-    }
-    return [
-        value - values[scorer, "shuffled"]
-        for (scorer, control), value in values.items()
-        if control == TRUE and (scorer, "shuffled") in values
-    ]

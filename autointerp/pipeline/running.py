@@ -8,18 +8,19 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from math import sqrt
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from autointerp.latents import SOURCES, Cost, Explanation, LatentId
-from autointerp.pipeline.columns import against
+from autointerp.pipeline.columns import QUANTITIES, against
 from autointerp.pipeline.failing import kind_of
-from autointerp.pipeline.results import Results
+from autointerp.pipeline.repeats import REPEAT
+from autointerp.pipeline.results import Results, Row
 from autointerp.pipeline.rows import EXPLANATION_COLUMNS, TRUE, Scored, read_explanation
 from autointerp.pipeline.standings import SELECT
 
 Document = dict[str, Any]
+Change = Literal[1, -1]  # a row is there from now on, or is no more
 _OUTPUTS = ""  # stands for the explainer of what latents cause
-_COSTS = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens", "dollars")
 
 
 @dataclass
@@ -30,10 +31,10 @@ class _Sum:
     total: float = 0.0
     squares: float = 0.0
 
-    def add(self, value: float) -> None:
-        self.n += 1
-        self.total += value
-        self.squares += value * value
+    def count(self, value: float, change: Change) -> None:
+        self.n += change
+        self.total += change * value
+        self.squares += change * value * value
 
     @property
     def mean(self) -> float:
@@ -56,37 +57,38 @@ class _Scorer:
     sources: defaultdict[str, _Sum] = field(default_factory=lambda: defaultdict(_Sum))
     statuses: Counter[str] = field(default_factory=Counter)
 
-    def add(self, scored: Scored, before: str | None) -> None:
+    def count(self, scored: Scored, change: Change) -> None:
         score = scored.score
         if scored.control == TRUE:
-            self.statuses.update([score.status])
-            self.statuses.subtract([before] if before else [])
+            self.statuses[score.status] += change
         if score.status != "scored":
             return
         value = score.metrics[score.headline].value
-        self.values[scored.control].add(value)
+        self.values[scored.control].count(value, change)
         if scored.control == TRUE:
             self.metric, self.chance = score.headline, score.chance
             for source in SOURCES:
                 if f"specificity_{source}" in score.metrics:
-                    self.sources[source].add(against(source, score.metrics, score.headline))
+                    found = against(source, score.metrics, score.headline)
+                    self.sources[source].count(found, change)
 
     def document(self) -> Document:
         nothing = {"n": 0, "mean": None, "low": None, "high": None}
-        found = {control: self.values[control].document() for control in sorted(self.values)}
-        true = found.pop(TRUE, nothing)
+        found = {name: of.document() for name, of in sorted(self.values.items()) if of.n}
+        true = found.pop(TRUE, None)
+        found.pop(REPEAT, None)
         return {
-            "metric": self.metric,
-            "chance": self.chance,
-            **true,
+            "metric": self.metric if true else None,
+            "chance": self.chance if true else None,
+            **(true or nothing),
             "controls": {control: of["mean"] for control, of in found.items()},
             "control_intervals": found,
-            "by_source": {source: self.sources[source].mean for source in self.sources},
+            "by_source": {source: of.mean for source, of in self.sources.items() if of.n},
             "by_status": dict(sorted((+self.statuses).items())),
         }
 
 
-class _Row(NamedTuple):
+class _Key(NamedTuple):
     """Which explanation or score; ``of`` names the explainer."""
 
     of: str
@@ -96,7 +98,7 @@ class _Row(NamedTuple):
 
 
 def _nothing() -> dict[str, float]:
-    return dict.fromkeys(_COSTS, 0)
+    return dict.fromkeys(QUANTITIES, 0)
 
 
 class Running:
@@ -107,41 +109,41 @@ class Running:
         self._statuses: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._costs: defaultdict[str, dict[str, float]] = defaultdict(_nothing)
         self._scorers: defaultdict[tuple[str, str], _Scorer] = defaultdict(_Scorer)
-        self._failed: dict[_Row, str] = {}  # the kind of failure
+        self._failed: dict[_Key, str] = {}  # the kind of failure
         self.changes = 0
         for row in results.query(f"SELECT {EXPLANATION_COLUMNS}, NULL FROM explanations"):
-            self.explained(read_explanation(row), None)
+            self.count(read_explanation(row), 1)
         for scored in results.scores():
-            self.scored(scored, None)
+            self.count(scored, 1)
 
-    def explained(self, explanation: Explanation, before: str | None) -> None:
-        """An explanation was written; ``before`` is the status of the one that it replaced."""
-        of = _OUTPUTS if explanation.kind == "output" else explanation.explainer
+    def count(self, row: Row, change: Change) -> None:
+        """Take note of a row that is there from now on, or that is no more."""
         with self._lock:
-            self._statuses[of].update([explanation.status])
-            self._statuses[of].subtract([before] if before else [])
-            row = _Row(of, explanation.latent)
-            self._note(row, explanation.status, explanation.reason, explanation.cost)
+            self.changes += 1
+            if isinstance(row, Explanation):
+                self._count_explanation(row, change)
+            elif row.score.explanation is not None and row.score.scorer != SELECT:
+                self._count_score(row, row.score.explanation, change)
 
-    def scored(self, scored: Scored, before: str | None) -> None:
-        """A score was written; ``before`` is as for :meth:`explained`."""
+    def _count_explanation(self, e: Explanation, change: Change) -> None:
+        of = _OUTPUTS if e.kind == "output" else e.explainer
+        self._statuses[of][e.status] += change
+        self._note(_Key(of, e.latent), e.status, e.reason, e.cost, change)
+
+    def _count_score(self, scored: Scored, explanation: str, change: Change) -> None:
         score = scored.score
-        if score.explanation is None or score.scorer == SELECT:
-            return
-        *_, kind, explainer = score.explanation.split(":")
+        *_, kind, explainer = explanation.split(":")
         of = _OUTPUTS if kind == "output" else explainer
-        with self._lock:
-            self._scorers[of, score.scorer].add(scored, before)
-            row = _Row(of, score.latent, score.scorer, scored.control)
-            self._note(row, score.status, score.reason, score.cost)
+        self._scorers[of, score.scorer].count(scored, change)
+        key = _Key(of, score.latent, score.scorer, scored.control)
+        self._note(key, score.status, score.reason, score.cost, change)
 
-    def _note(self, row: _Row, status: str, reason: str | None, cost: Cost) -> None:
-        self.changes += 1
-        for name in _COSTS:
-            self._costs[row.of][name] += getattr(cost, name)
-        self._failed.pop(row, None)
-        if status == "failed":
-            self._failed[row] = kind_of(reason or "")
+    def _note(self, key: _Key, status: str, reason: str | None, cost: Cost, change: Change) -> None:
+        for name in QUANTITIES:
+            self._costs[key.of][name] += change * getattr(cost, name)
+        self._failed.pop(key, None)
+        if status == "failed" and change == 1:
+            self._failed[key] = kind_of(reason or "")
 
     def document(self, explainer: str) -> Document:
         """The part of a run's summary that is known at any time, of this explainer's explanations
@@ -154,13 +156,13 @@ class Running:
                 for (of, scorer), sums in sorted(self._scorers.items())
                 if of in (explainer, _OUTPUTS)
             }
-            failed = [row for row in self._failed if row.of in (explainer, _OUTPUTS)]
-            kinds = Counter(self._failed[row] for row in failed)
+            failed = [key for key in self._failed if key.of in (explainer, _OUTPUTS)]
+            kinds = Counter(self._failed[key] for key in failed)
             return {
                 "explained": counts.get("explained", 0),
-                "failed": len({row.latent for row in failed}),
+                "failed": len({key.latent for key in failed}),
                 "failures": dict(kinds.most_common()),
                 "by_status": counts,
                 "scores": scorers,
-                "cost": {name: sum(cost[name] for cost in costs) for name in _COSTS},
+                "cost": {name: sum(cost[name] for cost in costs) for name in QUANTITIES},
             }

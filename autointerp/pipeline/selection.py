@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from autointerp.config import RunConfig, parse_latents
+from autointerp.config import RunConfig
 from autointerp.latents import AutointerpError, LatentId
+from autointerp.latents.wanted import parse_latents
 from autointerp.statistics import derived_generator
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import socket
 import time
@@ -12,23 +11,21 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 from autointerp.config import RunConfig
 from autointerp.examples.options import Attached
-from autointerp.examples.store import MARKER
 from autointerp.latents import LatentId
 from autointerp.llm.accounts import Ledger
 from autointerp.llm.opening import check_llms, open_llms
 from autointerp.llm.vllm_server import Starting, VLLMServer, serving
 from autointerp.pipeline import building, directory, ray
-from autointerp.pipeline.failing import failure_kinds
+from autointerp.pipeline.refused import as_it_was
 from autointerp.pipeline.results import Results
 from autointerp.pipeline.running import Running
 from autointerp.pipeline.selection import check_range
 from autointerp.pipeline.shards import Part, Stage
 from autointerp.pipeline.stations import Station
-from autointerp.pipeline.status import STATUS_FILE, StatusWriter, read_status, write_atomically
+from autointerp.pipeline.status import StatusWriter, read_status, write_atomically
 from autointerp.pipeline.summary import Document, summarise
 from autointerp.pipeline.telemetry import Telemetry
 from autointerp.pipeline.tools import OpenModels
@@ -39,7 +36,6 @@ from autointerp.subject.embedder import Embed, EmbeddingQueue, check_installed
 from autointerp.subject.model import Subject
 
 Observe = Callable[[str, int, int], None]  # stage, done, of how many
-TOLD = (directory.CONFIG, directory.RECORD, STATUS_FILE)  # what the run directory says of the run
 TOLD_EVERY = 60.0  # seconds between the lines of progress in log.jsonl
 
 
@@ -173,7 +169,6 @@ class Session:
                 seconds=self._seconds(),
                 seed=self.config.run.seed,
             )
-            document["failures"] = failure_kinds(results, self.explainer)
         document["llm"] = self.telemetry.counts()
         self._known = document
         return document
@@ -251,6 +246,7 @@ def session(
         Results.open(path / directory.RESULTS) as results,
         asyncio.Runner() as runner,
     ):
+        settings = results.settings()
         results.hold_settings(building.settings(config, hashes, explain=explainer is None))
         log = directory.RunLog(path)
         name = explainer or config.explainer["kind"]
@@ -259,27 +255,11 @@ def session(
         opened._earlier = read_status(path) or {}
         _ = opened.running  # from now on it is told of every row
         try:
-            with directory.as_it_was(path, TOLD, _nothing_done(opened)):
+            with as_it_was(path, opened.examples, results, settings):
                 write_atomically(path / directory.CONFIG, config.to_yaml())
-                record(path, versions=building.versions(), checkpoints=hashes)
+                directory.record(path, versions=building.versions(), checkpoints=hashes)
                 with StatusWriter(path, opened.describe):
                     yield opened
         finally:
             opened.close()
             log.close()
-
-
-def _nothing_done(s: Session) -> Callable[[], bool]:
-    """Tells, when called, whether the examples and results are still those of now."""
-
-    def done() -> tuple[int, bool]:
-        return s.results.written, (s.examples / MARKER).exists()
-
-    before = done()
-    return lambda: done() == before
-
-
-def record(path: Path, **fields: Any) -> None:
-    """Add to what the run directory says that the run was made of."""
-    told = {**directory.read_record(path), **fields}
-    write_atomically(path / directory.RECORD, json.dumps(told, indent=1) + "\n")

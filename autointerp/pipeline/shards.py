@@ -18,8 +18,8 @@ from autointerp.latents import AutointerpError
 from autointerp.latents.shards import Shard
 from autointerp.llm.journal import default_path
 from autointerp.pipeline.network import is_on_network
+from autointerp.pipeline.shard_status import MERGED, RECORD, SHARDS, read_record
 from autointerp.pipeline.status import write_atomically
-from autointerp.pipeline.together import MERGED, RECORD, SHARDS, read_record
 
 Stage = Literal["collect", "explain", "score"]
 STAGES: tuple[Stage, ...] = get_args(Stage)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby, islice
+from itertools import groupby
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from autointerp.config import load_config
 from autointerp.latents import AutointerpError, LatentId
 from autointerp.pipeline import directory
 from autointerp.pipeline.nearest import Meanings, Nearest, nearest
-from autointerp.pipeline.owntexts import explained, text_of
+from autointerp.pipeline.own_texts import own_texts, text_of
+from autointerp.pipeline.plan import blocks
 from autointerp.pipeline.results import Results
 from autointerp.statistics.randomness import derived_generator
 
@@ -66,7 +67,7 @@ def compare_meanings(
     results_a, results_b = (Results.read(run / directory.RESULTS) for run in (a, b))
     with results_a, results_b, _scratch(a) as scratch:
         for run, results in ((a, results_a), (b, results_b)):
-            if next(explained(results), None) is None:
+            if next(own_texts(results), None) is None:
                 raise AutointerpError(f"{run} has no explanations to compare")
         embed = load()
         same = a.resolve() == b.resolve()
@@ -111,11 +112,11 @@ def _embedded(results: Results, embed: Embed, stem: Path, observe: Observe) -> l
     query = "SELECT count(*) FROM (SELECT DISTINCT coder, latent FROM explanations)"
     total, done = next(results.query(query))[0], 0
     found: list[Meanings] = []
-    for coder, group in groupby(explained(results), lambda e: e.latent.coder):
+    for coder, group in groupby(own_texts(results), lambda e: e.latent.coder):
         path = stem.with_name(f"{stem.name}-{len(found)}.bin")
         indices: list[int] = []
         with path.open("wb") as file:
-            while lot := list(islice(group, LOT)):
+            for lot in blocks(group, LOT):
                 vectors = np.asarray(embed([e.text for e in lot]), np.float32)
                 file.write(np.ascontiguousarray(vectors).data)
                 indices += [e.latent.index for e in lot]

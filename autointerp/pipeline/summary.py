@@ -11,23 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autointerp.examples.store import ExampleStore
-from autointerp.latents import (
-    SOURCES,
-    SPLITS,
-    LatentId,
-    Score,
-)
-from autointerp.pipeline.columns import Columns, Values
+from autointerp.latents import SOURCES, SPLITS
+from autointerp.pipeline.agreement import RERUN
+from autointerp.pipeline.columns import QUANTITIES, Columns, Values
+from autointerp.pipeline.failing import failure_kinds, failures
 from autointerp.pipeline.figures import dependence, figures
 from autointerp.pipeline.repeats import REPEAT, judge_error
 from autointerp.pipeline.results import Results
-from autointerp.pipeline.rows import TRUE
+from autointerp.pipeline.rows import TRUE, counts_for
 from autointerp.pipeline.standings import SELECT, report
 from autointerp.sections import CASCADE
 from autointerp.statistics import bootstrap_mean
 
 Document = dict[str, Any]
-_COSTS = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens", "dollars")
 
 
 def summarise(
@@ -36,12 +32,13 @@ def summarise(
     """The document of ``run``, ``score`` and ``status``. Rows go by one at a time."""
     statuses = results.statuses(explainer)
     tiers = {"cascade": report(results)} if explainer == CASCADE else {}
+    rerun = results.noted(RERUN)
     columns: dict[str, Columns] = defaultdict(Columns)
     cost = _explained_cost(results, explainer)
     for scored in results.scores():
-        if _of(scored.score, explainer):
+        if scored.score.scorer != SELECT and counts_for(scored.score, explainer):
             columns[scored.score.scorer].add(scored)
-            for name in _COSTS:
+            for name in QUANTITIES:
                 cost[name] += getattr(scored.score.cost, name)
     return {
         **tiers,
@@ -49,21 +46,15 @@ def summarise(
         "latents": max(planned, sum(statuses.values())),
         "explained": statuses.get("explained", 0),
         "failed": len({latent for latent, _ in failures(results, explainer)}),
+        "failures": failure_kinds(results, explainer),
         "by_status": statuses,
         "scores": {
             name: _scorer(results, name, found, seed) for name, found in sorted(columns.items())
         },
+        **({"rerun": rerun} if rerun else {}),
         "cost": cost,
         "seconds": seconds,
     }
-
-
-def _of(score: Score, explainer: str) -> bool:
-    """Whether it is a score of this explainer's explanation, or of an effect's, and of TEST."""
-    if score.explanation is None or score.scorer == SELECT:
-        return False
-    *_, kind, name = score.explanation.split(":")
-    return kind == "output" or name == explainer
 
 
 def _scorer(results: Results, name: str, columns: Columns, seed: int) -> Document:
@@ -120,27 +111,11 @@ def _interval(values: NDArray[np.float64], groups: Sequence[str], seed: int) -> 
 
 def _explained_cost(results: Results, explainer: str) -> Document:
     """Of this explainer's explanations, and of those of what latents cause."""
-    sums = ", ".join(f"total(json_extract(cost, '$.{name}'))" for name in _COSTS)
+    sums = ", ".join(f"total(json_extract(cost, '$.{name}'))" for name in QUANTITIES)
     query = f"SELECT {sums} FROM explanations WHERE explainer = ? OR kind = 'output'"
     (row,) = results.query(query, (explainer,))
     *counts, dollars = row
-    return dict(zip(_COSTS, [*map(int, counts), dollars], strict=True))
-
-
-def failures(results: Results, explainer: str) -> list[tuple[LatentId, str]]:
-    """Every failed latent with the reason, explaining first."""
-    query = (
-        "SELECT coder, latent, reason FROM explanations WHERE status = 'failed'"
-        " AND (explainer = ? OR kind = 'output') ORDER BY coder, latent, kind"
-    )
-    rows = results.query(query, (explainer,))
-    failed = [(LatentId(coder, index), reason or "") for coder, index, reason in rows]
-    failed += [
-        (s.score.latent, f"{s.score.scorer} {s.control}".strip() + f": {s.score.reason}")
-        for s in results.scores()
-        if s.score.status == "failed" and _of(s.score, explainer)
-    ]
-    return failed
+    return dict(zip(QUANTITIES, [*map(int, counts), dollars], strict=True))
 
 
 def collected(store: ExampleStore, run: Path) -> Document:

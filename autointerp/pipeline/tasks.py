@@ -9,7 +9,7 @@ from operator import attrgetter
 from time import perf_counter
 from typing import Any, Protocol, overload
 
-from autointerp.examples.active import active_windows
+from autointerp.examples.active import active_windows, neighbours_active
 from autointerp.examples.sampling import SetBuilder, labelled_set
 from autointerp.examples.store import ExampleStore
 from autointerp.latents import (
@@ -23,9 +23,9 @@ from autointerp.latents import (
 )
 from autointerp.llm.accounts import metered
 from autointerp.llm.anew import asking_anew
+from autointerp.llm.at_once import at_once
 from autointerp.llm.client import BudgetExhausted
 from autointerp.pipeline.controls import Control
-from autointerp.pipeline.local import at_once
 from autointerp.pipeline.repeats import REPEAT, in_order
 from autointerp.pipeline.retries import NO_RETRY, ROUND, Retry
 from autointerp.pipeline.rows import TRUE, Scored
@@ -202,6 +202,7 @@ class ScoreTask:
             evidence=shown,
             background=self.store.background(self.split),
             background_maxima=self.store.background_maxima(latent, self.split),
+            background_near=cache(partial(neighbours_active, self.store, latent, self.split)),
             active=partial(active_windows, self.store, latent, self.split),
             active_count=int(self.store.statistics(latent.coder).window_count[latent.index].sum()),
             selection=cache(partial(labelled_set, self.store, latent, "select", shown)),

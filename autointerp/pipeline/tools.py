@@ -22,7 +22,7 @@ from autointerp.llm.limits import Backoff
 from autointerp.llm.opening import LLMs, open_llms
 from autointerp.llm.templates import Templates
 from autointerp.llm.vllm_server import VLLMServer
-from autointerp.pipeline.repeats import asking_again
+from autointerp.pipeline.repeats import PER_RUN, asking_again
 from autointerp.pipeline.tasks import Explainer, NamedScorer
 from autointerp.pipeline.text_models import TextModels
 from autointerp.pipeline.workshop import Workshop
@@ -56,12 +56,17 @@ class Tools:
     prefixes: Prefixes | None = None
     room: Callable[[], Awaitable[None]] | None = None  # to be awaited before a latent is begun
 
+    @property
+    def _explaining(self) -> int:
+        """The seed of explainers: another in a rerun, where scorers still judge the same items."""
+        return self.config.run.seed + self.config.run.rerun
+
     def explainer(self, section: Mapping[str, Any]) -> Explainer:
         """The explainer of a resolved section such as ``config.explainer``."""
         options = build_options(explainers, without_judge(section), "explainer")
         implementation = explainers.get(section["kind"]).implementation
         supplied = self._supply(options, section.get("judge"))
-        explainer: Explainer = implementation(options, seed=self.config.run.seed, **supplied)
+        explainer: Explainer = implementation(options, seed=self._explaining, **supplied)
         return explainer
 
     @cached_property
@@ -124,7 +129,7 @@ class Tools:
         return self.clients[getattr(options, "llm")]  # noqa: B009 – only such options need one
 
     def _roles(self, client: LLMClient, evidence: Evidence) -> LLMRoles:
-        return LLMRoles(client, self.templates, evidence.latent, self.config.run.seed)
+        return LLMRoles(client, self.templates, evidence.latent, self._explaining)
 
     def _rivals(self, judge: Mapping[str, Any] | None) -> dict[str, Explainer]:
         return {kind: self.explainer({"kind": kind, "judge": judge}) for kind in RIVALS}
@@ -186,6 +191,8 @@ async def open_tools(
             )
             opened = await stack.enter_async_context(llms)
             clients, room = opened.clients, opened.room
+            if config.run.rerun:
+                clients = asking_again(clients, PER_RUN * config.run.rerun)
         templates = Templates(config.prompts)
         models = TextModels(config, workshop)
         stack.push_async_callback(models.aclose)

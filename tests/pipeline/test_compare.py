@@ -114,7 +114,10 @@ def test_reruns_agree_as_far_as_scores_are_the_latents_own(tmp_path: Path) -> No
         return lambda index: [i < int(hits[rerun][index]) for i in range(200)]
 
     a, b = run(tmp_path, "a", of(0), range(100)), run(tmp_path, "b", of(1), range(100))
-    assert compare(a, b)["scores"]["detection"]["icc"] == pytest.approx(0.8, abs=0.1)
+    found = compare(a, b)["scores"]["detection"]
+    assert found["icc"] == pytest.approx(0.8, abs=0.1)
+    low, high = found["icc_interval"]
+    assert low < 0.8 < high < low + 0.2
     assert compare(a, a)["scores"]["detection"]["icc"] == pytest.approx(1)
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
-from llm_runs import prepare_this_process
+from llm_runs import one_model
 from llm_server import LLMServer
 from planted_coders import Planted
 from small_run import document, refusal, settings
@@ -19,20 +17,15 @@ from autointerp.pipeline import standins
 
 PRICES = {"prompt": 1.0, "completion": 4.0}
 
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare_this_process(monkeypatch)
+pytestmark = pytest.mark.usefixtures("at_once")
 
 
 def asked(planted: Planted, url: str, folder: Path, *more: str) -> list[str]:
     """The overrides of a run that asks about everything."""
-    llm: dict[str, Any] = {"model": "test", "base_url": url, "prices": PRICES}
     return [
         *settings(planted, "alive:3", "alive:3"),
         "examples.test.sampled=15",
-        f"llms={json.dumps({'explainer': llm, 'judge': llm})}",
-        f"journal={json.dumps(str(folder / 'journal.sqlite'))}",
+        *one_model(url, folder / "journal.sqlite", prices=PRICES),
         "explainer={kind: single_pass}",
         "scorers=[{kind: detection, judge: {kind: llm, texts_per_prompt: 20}}]",
         *more,

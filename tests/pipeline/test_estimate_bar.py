@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from llm_models import Model, plays_a_role
-from llm_runs import prepare_this_process
 from llm_server import Body, LLMServer
 from llm_values import random_answer
 from planted_coders import Planted
@@ -143,13 +142,12 @@ def compared(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.usefixtures("at_once")
 def test_nine_of_ten_intervals_hold_the_actual_cost(
     tmp_path: Path,
     planted: Planted,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    prepare_this_process(monkeypatch)
     found = []
     for seed in range(CONFIGURATIONS):
         folder = tmp_path / str(seed)

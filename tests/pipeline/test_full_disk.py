@@ -21,7 +21,7 @@ from autointerp.pipeline.results import Results
 
 Usage = namedtuple("Usage", "total used free")
 FULL = Path("/dev/full")  # every write to it says that there is no space left
-needs_full = pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+needs_full = pytest.mark.skipif(not FULL.exists(), reason="no /dev/full here: Linux has it")
 
 
 @contextmanager

@@ -16,12 +16,12 @@ from planted_coders import Planted
 from small_run import contents, settings, start
 
 from autointerp.cli import main
-from autointerp.examples import layout
+from autointerp.examples import layout, streaming
 
 # In small steps, with a checkpoint whenever one is due, there is much to be killed in.
 SMALL_STEPS = """
-from autointerp.examples import harvest, layout, negatives
-layout.CHUNK_TOKENS = 4096
+from autointerp.examples import harvest, layout, negatives, streaming
+layout.CHUNK_TOKENS = streaming.CHUNK_TOKENS = 4096
 harvest.collect.__kwdefaults__["checkpoint_seconds"] = 0.0
 negatives.CHUNK = 1
 """
@@ -31,7 +31,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 @pytest.fixture(autouse=True)
 def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process, the chunks of the processes that are killed."""
-    monkeypatch.setattr(layout, "CHUNK_TOKENS", 4096)
+    for module in (layout, streaming):
+        monkeypatch.setattr(module, "CHUNK_TOKENS", 4096)
 
 
 def killed(arguments: list[str], begun: Callable[[], bool], after: float) -> bool:

@@ -6,15 +6,7 @@ from pathlib import Path
 
 import pytest
 from llm_models import Adversary
-from llm_runs import (
-    EXPLAINERS,
-    Recorder,
-    World,
-    check_complete,
-    collect,
-    prepare_this_process,
-    world,
-)
+from llm_runs import EXPLAINERS, Recorder, World, check_complete, world
 from planted_coders import Planted
 from small_run import document
 
@@ -22,19 +14,14 @@ from autointerp.cli import main
 from autointerp.explainers.agent import AgentOptions
 from autointerp.latents import Explanation
 
-
-@pytest.fixture(scope="module")
-def collected(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return collect(tmp_path_factory.mktemp("collected") / "run", planted)
+pytestmark = pytest.mark.usefixtures("at_once")
 
 
 @pytest.fixture
 def raved(
-    tmp_path: Path, planted: Planted, collected: Path,
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch,
-) -> tuple[World, Adversary]:  # fmt: skip
+    tmp_path: Path, planted: Planted, collected: Path, request: pytest.FixtureRequest
+) -> tuple[World, Adversary]:
     """A run of twenty latents over a model that raves, shown on the terminal."""
-    prepare_this_process(monkeypatch)
     raved, adversary = world(tmp_path, planted, collected), Adversary()
     more = 'latents={a: "alive:12", b: "alive:8"}'
     with Recorder(adversary) as server:

@@ -13,18 +13,7 @@ from pathlib import Path
 
 import pytest
 from llm_models import Model
-from llm_runs import (
-    AT_ONCE,
-    EXPLAINERS,
-    Recorder,
-    World,
-    check_complete,
-    collect,
-    killed,
-    prepare_this_process,
-    rows,
-    world,
-)
+from llm_runs import AT_ONCE, EXPLAINERS, Recorder, World, check_complete, killed, rows, world
 from llm_server import CONTENT_FAULTS, TRANSPORT_FAULTS
 from planted_coders import Planted
 from small_run import document, start
@@ -45,15 +34,7 @@ KILLS = 5
 PATIENCE = 3.0  # seconds that a client under faults waits for an answer
 SECONDS_TO_STOP = 5.0  # two of them until requests in flight are answered
 
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare_this_process(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def collected(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return collect(tmp_path_factory.mktemp("collected") / "run", planted)
+pytestmark = pytest.mark.usefixtures("at_once")
 
 
 @dataclass(frozen=True)

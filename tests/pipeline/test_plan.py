@@ -21,7 +21,7 @@ from autointerp.pipeline.plan import (
     unexplained,
 )
 from autointerp.pipeline.results import Results
-from autointerp.pipeline.rows import Scored, is_scored
+from autointerp.pipeline.rows import Scored, explanation_row, is_scored
 
 STATUSES: tuple[Status, ...] = ("explained", "no_explanation", "dead", "failed")
 LATENTS = [LatentId(coder, index) for coder in ("b", "a") for index in range(600)]
@@ -35,21 +35,14 @@ def status_of(latent: LatentId) -> Status | None:
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     results = Results.open(tmp_path_factory.mktemp("plan") / "r.sqlite")
-    with results._transaction():
-        for latent in LATENTS:
-            status = status_of(latent)
-            text = "" if status in ("dead", "failed") else f"about {latent}"
-            if status is not None:
-                row = plan_row(Explanation(latent, text, "mine", status=status))
-                results._insert("explanations", row)
-        results._insert("explanations", plan_row(Explanation(LATENTS[0], "x", "another")))
+    explained = [Explanation(LATENTS[0], "x", "another")]
+    for latent in LATENTS:
+        status = status_of(latent)
+        text = "" if status in ("dead", "failed") else f"about {latent}"
+        if status is not None:
+            explained.append(Explanation(latent, text, "mine", status=status))
+    results.put_rows("explanations", map(explanation_row, explained))
     return results
-
-
-def plan_row(explanation: Explanation) -> tuple[object, ...]:
-    from autointerp.pipeline.rows import explanation_row
-
-    return explanation_row(explanation)
 
 
 @given(st.lists(st.sampled_from(LATENTS), unique=True), st.integers(1, 9))
@@ -61,7 +54,7 @@ def test_latents_are_the_same_as_numbers(latents: list[LatentId], size: int) -> 
     assert [i for block in blocks(latents, size) for i in block] == latents
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.lists(st.sampled_from(LATENTS), unique=True, max_size=400))
 def test_what_is_left_is_what_has_no_explanation(results: Results, latents: list[LatentId]) -> None:
     left = [i for i in latents if status_of(i) is None]

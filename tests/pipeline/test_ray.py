@@ -56,6 +56,11 @@ def cluster() -> Iterator[None]:
         yield
 
 
+def on_cluster(test: Callable[..., None]) -> Callable[..., None]:
+    """A test for where Ray is installed, beside a cluster of two workers."""
+    return needs_ray(pytest.mark.slow(pytest.mark.usefixtures("cluster")(test)))
+
+
 def workers() -> list[int]:
     """The process ids of all Ray workers of runs that are here."""
     found = []
@@ -113,18 +118,14 @@ def _named(scored: Scored) -> tuple[Any, ...]:
     return score.latent, score.scorer, scored.control, score.status, len(score.outcomes)
 
 
-@needs_ray
-@pytest.mark.slow
-@pytest.mark.usefixtures("cluster")
+@on_cluster
 def test_two_workers_give_what_one_process_gives(
     planted: Planted, alone: Path, tmp_path: Path
 ) -> None:
     assert_same(left_alone(tmp_path, [*overrides(planted), ENGINE]), alone)
 
 
-@needs_ray
-@pytest.mark.slow
-@pytest.mark.usefixtures("cluster")
+@on_cluster
 def test_workers_that_are_killed_change_nothing(
     planted: Planted, alone: Path, tmp_path: Path
 ) -> None:
@@ -134,9 +135,7 @@ def test_workers_that_are_killed_change_nothing(
     assert_same(run, alone)
 
 
-@needs_ray
-@pytest.mark.slow
-@pytest.mark.usefixtures("cluster")
+@on_cluster
 def test_what_a_worker_refuses_is_one_line(
     planted: Planted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,9 +143,7 @@ def test_what_a_worker_refuses_is_one_line(
     assert refusal(capsys, ["run", *wrong, ENGINE]) == refusal(capsys, ["run", *wrong])
 
 
-@needs_ray
-@pytest.mark.slow
-@pytest.mark.usefixtures("cluster")
+@on_cluster
 def test_a_pool_calls_each_worker_and_replaces_those_that_die(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     options, log = EngineSection(kind="ray", workers=2), tmp_path / "ray.log"
@@ -167,9 +164,7 @@ def test_a_pool_calls_each_worker_and_replaces_those_that_die(tmp_path: Path) ->
     assert "worker died" in log.read_text()
 
 
-@needs_ray
-@pytest.mark.slow
-@pytest.mark.usefixtures("cluster")
+@on_cluster
 def test_workers_that_cannot_start_are_told_at_once(tmp_path: Path) -> None:
     options = EngineSection(kind="ray", workers=1)
     with (

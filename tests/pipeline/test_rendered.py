@@ -21,7 +21,7 @@ from autointerp.pipeline.rendered import PLACEHOLDER, Recorder, Rendered, render
 from autointerp.pipeline.tasks import Explainer, NamedScorer
 from autointerp.registry import scorers
 from autointerp.subject.checkpoints import load_coder
-from autointerp.subject.model import load_subject
+from autointerp.subject.loading import load_subject
 
 
 @pytest.fixture(scope="module")

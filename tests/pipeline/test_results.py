@@ -10,46 +10,30 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from odd_outcomes import outcomes
 
 from autointerp.latents import (
     AutointerpError,
-    Choice,
     Cost,
     Explanation,
-    Failure,
     Label,
     LatentId,
     Metric,
-    Number,
     Outcome,
     Score,
-    Values,
 )
+from autointerp.pipeline.database import SCHEMA_VERSION, check_version
 from autointerp.pipeline.plan import Done
-from autointerp.pipeline.results import SCHEMA_VERSION, Results
+from autointerp.pipeline.results import Results
 from autointerp.pipeline.retries import retry_of
 from autointerp.pipeline.rows import TRUE, Scored, pack_outcomes, unpack_outcomes
 
 LATENT = LatentId("layers.1", 3)
-_source = st.sampled_from(["activating", "random"])
-_decile = st.none() | st.integers(0, 9)
-_real = st.floats(allow_nan=False, allow_infinity=False)
-_request = st.none() | st.text("0123456789abcdef", min_size=16, max_size=16)
-_reals = st.lists(_real).map(tuple)
-OUTCOMES: st.SearchStrategy[Outcome] = st.one_of(
-    st.builds(Label, st.booleans(), st.booleans(), st.none() | _real, _source, _decile, _request),
-    st.builds(
-        Choice, st.integers(2, 9), st.integers(0, 8), st.integers(0, 8), _source, _decile, _request
-    ),
-    st.builds(Values, _reals, _reals, _source, _decile),
-    st.builds(Number, _real, _source, _decile),
-    st.builds(Failure, st.text(), _source, _decile),
-)
 
 
-@given(st.lists(OUTCOMES, max_size=30))
-def test_outcomes_survive_packing_in_order(outcomes: list[Outcome]) -> None:
-    assert unpack_outcomes(pack_outcomes(outcomes)) == outcomes
+@given(st.lists(outcomes(), max_size=30))
+def test_outcomes_survive_packing_in_order(packed: list[Outcome]) -> None:
+    assert unpack_outcomes(pack_outcomes(packed)) == packed
 
 
 def test_packed_outcomes_are_compact() -> None:
@@ -74,7 +58,7 @@ def test_a_file_of_the_version_before_is_read_and_continued(tmp_path: Path) -> N
         assert [s.score.scorer for s in results.scores(outcomes=True)] == ["detection"]
     with Results.open(path) as results:
         results.put_scores([Scored(score(0.5), "shuffled")])
-        assert results._check_version() == SCHEMA_VERSION
+        assert check_version(results._connection, path) == SCHEMA_VERSION
 
 
 def score(value: float = 0.8, status: str = "scored") -> Score:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from llm_models import Model, question_of
-from llm_runs import AT_ONCE, Recorder, World, collect, prepare_this_process, rows, world
+from llm_runs import AT_ONCE, Recorder, World, rows, world
 from llm_server import Body
 from planted_coders import Planted
 from small_run import document, start
@@ -24,15 +24,7 @@ from autointerp.pipeline.retries import NO_RETRY, finish_retry, retry_of
 EXPLAIN = "explainer={kind: single_pass}"
 UNUSABLE = "I would rather not say."
 
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare_this_process(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def collected(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return collect(tmp_path_factory.mktemp("collected") / "run", planted)
+pytestmark = pytest.mark.usefixtures("at_once")
 
 
 class Sulking(Model):

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from autointerp.latents import Cost, Explanation, LatentId, Metric, Score, Status
+from autointerp.pipeline.repeats import REPEAT
 from autointerp.pipeline.results import Results
 from autointerp.pipeline.rows import Scored
 from autointerp.pipeline.running import Running
 from autointerp.pipeline.summary import summarise
 
 STATUSES: list[Status] = ["explained", "failed", "dead"]
-SAME = ("explained", "failed", "by_status", "cost")
+SAME = ("explained", "failed", "failures", "by_status", "cost")
 OF_SCORERS = ("metric", "n", "chance", "by_status")
 
 
@@ -55,7 +56,10 @@ def test_it_is_what_the_rows_come_to(tmp_path: Path, seed: int) -> None:
         results.watcher = running = Running(results)  # the rest is told
         put(results, written[half:])
         summary = summarise(results, run=tmp_path, explainer="x", planned=0, seconds=0.0)
-    found = running.document("x")
+    agree(running.document("x"), summary)
+
+
+def agree(found: dict[str, Any], summary: dict[str, Any]) -> None:
     assert {name: found[name] for name in SAME} == {name: summary[name] for name in SAME}
     for scorer, figures in summary["scores"].items():
         mine = found["scores"][scorer]
@@ -93,3 +97,33 @@ def test_what_failed_and_is_done_again_counts_once(tmp_path: Path) -> None:
     assert (found["failed"], found["failures"]) == (0, {})
     assert found["by_status"] == {"explained": 1}
     assert found["scores"]["detection"]["by_status"] == {"scored": 1}
+
+
+def test_what_is_replaced_is_in_no_sum(tmp_path: Path) -> None:
+    """Another text takes the place of the first, and its scores go."""
+    with Results.open(tmp_path / "r.sqlite") as results:
+        results.watcher = running = Running(results)
+        for text, value in (("first", 0.9), ("second", 0.6)):
+            explanation = Explanation(LatentId("a", 0), text, "x", cost=Cost(1, 10))
+            results.replace_explanation(explanation)
+            controls = ("", "shuffled", REPEAT)
+            results.put_scores([scored(0, value, control, "scored") for control in controls])
+        summary = summarise(results, run=tmp_path, explainer="x", planned=0, seconds=0.0)
+    found = running.document("x")
+    agree(found, summary)
+    assert found["scores"]["detection"]["controls"] == {"shuffled": 0.6}
+    assert found["cost"]["requests"] == 1 + 3 * 2
+
+
+def test_rows_of_another_file_are_counted(tmp_path: Path) -> None:
+    with (
+        Results.open(tmp_path / "shard.sqlite") as shard,
+        Results.open(tmp_path / "r.sqlite") as results,
+    ):
+        put(shard, drawn(0))
+        put(results, drawn(1))
+        results.watcher = running = Running(results)
+        results.put_rows("explanations", shard.query("SELECT * FROM explanations"))
+        results.put_rows("scores", shard.query("SELECT * FROM scores"))
+        summary = summarise(results, run=tmp_path, explainer="x", planned=0, seconds=0.0)
+    agree(running.document("x"), summary)

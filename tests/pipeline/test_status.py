@@ -189,7 +189,7 @@ def test_a_run_on_another_machine_is_told_by_how_fresh_its_status_is(
     os.utime(folder / "status.json", (written, written))
     found = document(capsys, "status", str(folder))
     assert found["running"] is running
-    assert found["age"] == pytest.approx(age, abs=2)
+    assert age - 0.1 <= found["age"] <= time.time() - written + 0.1  # rounded
 
 
 def test_a_fresh_status_of_a_killed_process_here_is_not_believed(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llm_runs import prepare_this_process
+from llm_runs import one_model
 from llm_server import LLMServer
 from planted_coders import Planted
 from small_run import document, settings
@@ -17,19 +17,14 @@ from autointerp.cli import main
 from autointerp.llm import pricing
 from autointerp.pipeline import session
 
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare_this_process(monkeypatch)
+pytestmark = pytest.mark.usefixtures("at_once")
 
 
 def asked(planted: Planted, server: LLMServer, folder: Path, **llm: Any) -> list[str]:
-    section = {"model": "test", "base_url": server.url, **llm}
     return [
         *settings(planted, "alive:3", "0"),
         "examples.test.sampled=20",
-        f"llms={json.dumps({'explainer': section, 'judge': section})}",
-        f"journal={json.dumps(str(folder / 'journal.sqlite'))}",
+        *one_model(server.url, folder / "journal.sqlite", **llm),
         "explainer={kind: single_pass}",
         "scorers=[{kind: detection, judge: {kind: llm, texts_per_prompt: 20}}]",
     ]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from batch_server import BatchServer
 from llm_models import Model
-from llm_runs import World, check_complete, collect, prepare_this_process, rows, world
+from llm_runs import World, check_complete, rows, world
 from planted_coders import Planted
 from small_run import refusal, start
 
@@ -23,15 +23,7 @@ IN_WAVES = [
 STORM = ("expired", None, "errors", "lost", "429")
 EXPLAINER = "explainer={kind: single_pass}"
 
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare_this_process(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def collected(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return collect(tmp_path_factory.mktemp("collected") / "run", planted)
+pytestmark = pytest.mark.usefixtures("at_once")
 
 
 def in_waves(world: World, server: BatchServer) -> list[str]:

@@ -11,19 +11,19 @@ from autointerp.pipeline.results import Results
 from autointerp.sections import CASCADE
 
 
-class Explained(NamedTuple):
+class OwnText(NamedTuple):
     """The explanation that counts of one latent."""
 
     latent: LatentId
     text: str
 
 
-def explained(results: Results) -> Iterator[Explained]:
+def own_texts(results: Results) -> Iterator[OwnText]:
     """The explanation that counts of every latent, by coder and index: of several explainers' the
     cascade's."""
     rows = results.query(f"{_EXPLAINED} ORDER BY coder, latent, explainer")
     for (coder, index), group in groupby(rows, lambda row: row[:2]):
-        yield Explained(LatentId(coder, index), _text(row[2:] for row in group))
+        yield OwnText(LatentId(coder, index), _text(row[2:] for row in group))
 
 
 _EXPLAINED = (

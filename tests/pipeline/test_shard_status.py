@@ -6,15 +6,13 @@ import errno
 import fcntl
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small_run import document, refusal
+from small_run import document, heavy_imports, refusal
 
 from autointerp.cli import main
 from autointerp.config import RunConfig
@@ -23,8 +21,8 @@ from autointerp.latents.shards import Shard
 from autointerp.pipeline import directory, shards
 from autointerp.pipeline.directory import writing
 from autointerp.pipeline.network import is_on_network
+from autointerp.pipeline.shard_status import added_up
 from autointerp.pipeline.shards import Part
-from autointerp.pipeline.together import added_up
 
 STATUS: dict[str, Any] = {
     "run": "r", "latents": 6, "explained": 3, "failed": 1, "by_status": {"explained": 3},
@@ -103,13 +101,7 @@ def test_merged_shards_are_the_run_s(run: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_the_status_of_shards_imports_nothing_heavy(run: Path) -> None:
-    code = (
-        "import sys; from autointerp.cli import main; main(['status', sys.argv[1]]);"
-        "print(sorted({'numpy', 'torch', 'pydantic', 'rich', 'yaml'} & set(sys.modules)))"
-    )
-    command = [sys.executable, "-c", code, str(run)]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert printed.splitlines()[-1] == "[]"
+    assert heavy_imports("status", str(run)) == "[]"
 
 
 def test_merging_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,7 +126,11 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_process_on_another_machine_is_not_joined(elsewhere: Path) -> None:
+def test_a_process_on_another_machine_is_not_joined(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory, "FRESH", 60)  # however late the other writes
+
     def write() -> None:
         time.sleep(0.1)
         told = {**STATUS, "written": time.time()}

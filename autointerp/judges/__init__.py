@@ -51,7 +51,7 @@ class Judge(Protocol):
     ) -> list[Verdict | NoVerdict]:
         """Does the explanation apply somewhere in each window? One answer an example, in order.
 
-        ``latent`` names the latent for seeds and logs. Activations must not be looked at.
+        ``latent`` names the latent for seeds. Activations must not be looked at.
         """
         ...
 
@@ -78,7 +78,7 @@ class Chooser(Protocol):
     ) -> list[Pick | NoVerdict]:
         """Which explanation fits each window best? One answer an example, in order.
 
-        ``latent`` names the latent for seeds and logs. Activations must not be looked at.
+        ``latent`` names the latent for seeds. Activations must not be looked at.
         """
         ...
 

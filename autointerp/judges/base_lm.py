@@ -7,7 +7,6 @@ from typing import Protocol, Self, cast
 
 from pydantic import model_validator
 
-from autointerp.latents import LatentId
 from autointerp.llm.client import LLMClient
 from autointerp.llm.echo import EchoLM
 from autointerp.registry import Options
@@ -16,13 +15,8 @@ from autointerp.registry import Options
 class BaseLM(Protocol):
     """Measures how likely texts are."""
 
-    async def logprobs(
-        self, continuations: Sequence[tuple[str, str]], *, latent: LatentId
-    ) -> list[float | str]:
-        """log p(text | before) in nats of each (before, text), or why there is none.
-
-        ``latent`` serves the accounts alone.
-        """
+    async def logprobs(self, continuations: Sequence[tuple[str, str]]) -> list[float | str]:
+        """log p(text | before) in nats of each (before, text), or why there is none."""
         ...
 
 
@@ -44,6 +38,10 @@ class BaseLMOptions(Options):
 
     def needs(self) -> frozenset[str]:
         return frozenset({"templates", "base_lm" if self.llm is None else "client"})
+
+    @property
+    def echoes(self) -> bool:
+        return self.llm is not None
 
 
 def the_one(base_lm: BaseLM | None, client: LLMClient | None) -> BaseLM:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from functools import cache
 from typing import Annotated, Any
@@ -11,7 +10,8 @@ from pydantic import BaseModel, Field, create_model
 
 from autointerp.judges import NoVerdict, Pick
 from autointerp.judges.windows import shown
-from autointerp.latents import Example, LatentId
+from autointerp.latents import Example
+from autointerp.llm.at_once import at_once
 from autointerp.llm.client import LLMClient, LLMFailure
 from autointerp.llm.templates import Templates, ask
 
@@ -35,7 +35,6 @@ async def choose(
     templates: Templates,
     explanations: Sequence[str],
     examples: Sequence[Example],
-    latent: LatentId,
     *,
     size: int,
     few_shot: bool,
@@ -58,16 +57,11 @@ async def choose(
                 {"explanations": explanations, "texts": shown(part), "few_shot": few_shot},
                 max_tokens=max_tokens,
                 purpose="judge.discrimination",
-                latent=str(latent),
             )
         except LLMFailure as failure:
             return [NoVerdict(failure.reason)] * len(part)
         return [Pick(number - 1, reply.key) for number in found.choices]
 
     parts = [examples[i : i + size] for i in range(0, len(examples), size)]
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(part)) for part in parts]
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return [pick for task in tasks for pick in task.result()]
+    found = await at_once(one(part) for part in parts)
+    return [pick for of_part in found for pick in of_part]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from functools import cache
 from typing import Annotated, Literal
@@ -11,11 +10,11 @@ from pydantic import BaseModel, Field, create_model
 
 from autointerp.judges import Marks, NoVerdict, Pick, Verdict
 from autointerp.judges.choosing import choose
-from autointerp.judges.logprobs import TOP, yes_probabilities
-from autointerp.judges.offered import Logprobs
+from autointerp.judges.logprobs import TOP, Logprobs, yes_probabilities
 from autointerp.judges.pairs import TextPair, ask_pairs
 from autointerp.judges.windows import alone, marked, shown
 from autointerp.latents import Example, LatentId
+from autointerp.llm.at_once import at_once
 from autointerp.llm.client import LLMClient, LLMFailure, Reply
 from autointerp.llm.templates import Templates, ask
 from autointerp.registry import Options, judges
@@ -89,7 +88,7 @@ class LLMJudge:
             AutointerpError: if the endpoint refuses every request.
         """
         question: Question = "detection_alone" if alone(examples) else "detection"
-        return await self._answers(question, explanation, shown(examples), latent)
+        return await self._answers(question, explanation, shown(examples))
 
     async def fuzz(
         self,
@@ -101,52 +100,43 @@ class LLMJudge:
     ) -> list[Verdict | NoVerdict]:
         """One answer an example, about its marked tokens. Raises as :meth:`detect`."""
         question: Question = "fuzzing_alone" if alone(examples) else "fuzzing"
-        return await self._answers(question, explanation, marked(examples, marks), latent)
+        return await self._answers(question, explanation, marked(examples, marks))
 
     async def choose(
         self, explanations: Sequence[str], examples: Sequence[Example], *, latent: LatentId
     ) -> list[Pick | NoVerdict]:
         """One choice an example, several of them in one request. Raises as :meth:`detect`."""
         return await choose(
-            self._client, self._templates, explanations, examples, latent,
+            self._client, self._templates, explanations, examples,
             size=self.options.texts_per_prompt, few_shot=self.options.few_shot,
             max_tokens=self.options.max_tokens,
         )  # fmt: skip
 
-    async def prefer(
-        self, explanation: str, pairs: Sequence[TextPair], *, latent: LatentId
-    ) -> list[int | NoVerdict]:
+    async def prefer(self, explanation: str, pairs: Sequence[TextPair]) -> list[int | NoVerdict]:
         """One answer a pair: 0 or 1, which continuation fits the explanation better.
 
         Raises as :meth:`detect`.
         """
         return await ask_pairs(
-            self._client, self._templates, explanation, pairs, latent=latent,
+            self._client, self._templates, explanation, pairs,
             size=self.options.texts_per_prompt, few_shot=self.options.few_shot,
             max_tokens=self.options.max_tokens,
         )  # fmt: skip
 
     async def _answers(
-        self, question: Question, explanation: str, texts: Texts, latent: LatentId
+        self, question: Question, explanation: str, texts: Texts
     ) -> list[Verdict | NoVerdict]:
         size = self.options.texts_per_prompt
         parts = [texts[i : i + size] for i in range(0, len(texts), size)]
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(self._ask(question, explanation, part, latent))
-                    for part in parts
-                ]
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        return [verdict for task in tasks for verdict in task.result()]
+        found = await at_once(self._ask(question, explanation, part) for part in parts)
+        return [verdict for of_part in found for verdict in of_part]
 
     async def _ask(
-        self, question: Question, explanation: str, texts: Texts, latent: LatentId
+        self, question: Question, explanation: str, texts: Texts
     ) -> Sequence[Verdict | NoVerdict]:
         try:
             labels, reply = await self._logprobs.ask(
-                lambda top: self._request(question, explanation, texts, latent, top)
+                lambda top: self._request(question, explanation, texts, top)
             )
         except LLMFailure as failure:
             return [NoVerdict(failure.reason)] * len(texts)
@@ -154,7 +144,7 @@ class LLMJudge:
         return [Verdict(bool(label), yes, reply.key) for label, yes in found]
 
     async def _request(
-        self, question: Question, explanation: str, texts: Texts, latent: LatentId, top: int
+        self, question: Question, explanation: str, texts: Texts, top: int
     ) -> tuple[Sequence[int], Reply]:
         labels, reply = await ask(
             self._client,
@@ -165,6 +155,5 @@ class LLMJudge:
             max_tokens=self.options.max_tokens,
             top_logprobs=top,
             purpose=f"judge.{question.removesuffix('_alone')}",
-            latent=str(latent),
         )
         return labels.labels, reply

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Sequence
 
@@ -10,6 +9,7 @@ from autointerp.judges import Marks, NoVerdict, Pick, Verdict
 from autointerp.judges.base_lm import BaseLM, BaseLMOptions, the_one
 from autointerp.judges.windows import marked, quoted, shown
 from autointerp.latents import Example, LatentId
+from autointerp.llm.at_once import at_once
 from autointerp.llm.client import LLMClient
 from autointerp.llm.templates import Templates
 from autointerp.registry import judges
@@ -56,7 +56,7 @@ class LogprobJudge:
             BudgetExhausted: if a budget is spent.
             AutointerpError: if the endpoint refuses every request.
         """
-        gains = await self._gains(explanation, shown(examples), latent, marks=False)
+        gains = await self._gains(explanation, shown(examples), marks=False)
         return [_verdict(gain) for gain in gains]
 
     async def fuzz(
@@ -68,7 +68,7 @@ class LogprobJudge:
         latent: LatentId,
     ) -> list[Verdict | NoVerdict]:
         """As :meth:`detect`, with the marks in the texts."""
-        gains = await self._gains(explanation, marked(examples, marks), latent, marks=True)
+        gains = await self._gains(explanation, marked(examples, marks), marks=True)
         return [_verdict(gain) for gain in gains]
 
     async def choose(
@@ -76,29 +76,29 @@ class LogprobJudge:
     ) -> list[Pick | NoVerdict]:
         """For each window the explanation after which yes gains most."""
         texts = shown(examples)
-        asked = [self._gains(e, texts, latent, marks=False) for e in explanations]
-        gains = await asyncio.gather(*asked)
+        asked = [self._gains(e, texts, marks=False) for e in explanations]
+        gains = await at_once(asked)
         return [_pick(of_one) for of_one in zip(*gains, strict=True)]
 
     async def likelihoods(
-        self, explanations: Sequence[str], texts: Sequence[str], *, latent: LatentId
+        self, explanations: Sequence[str], texts: Sequence[str]
     ) -> list[list[float | str]]:
         """log p(explanation | text) in nats, for each text of each explanation, or why there is
         none."""
         turns = [self._templates.render("judge/effect", text=quoted(text)) for text in texts]
         asked = [(turn.content, f" {e}") for (turn,) in turns for e in explanations]
-        found = await self._lm.logprobs(asked, latent=latent)
+        found = await self._lm.logprobs(asked)
         size = len(explanations)
         return [list(found[i : i + size]) for i in range(0, len(found), size)]
 
     async def _gains(
-        self, explanation: str, texts: Sequence[dict[str, str]], latent: LatentId, *, marks: bool
+        self, explanation: str, texts: Sequence[dict[str, str]], *, marks: bool
     ) -> list[float | str]:
         """Nats by which yes is likelier than no, or why that is not known."""
         given: list[str | None] = [explanation, None] if self.options.calibrate else [explanation]
         prompts = [self._prompt(e, text, marks) for text in texts for e in given]
         asked = [(prompt, answer) for prompt in prompts for answer in (NO, YES)]
-        found = await self._lm.logprobs(asked, latent=latent)
+        found = await self._lm.logprobs(asked)
         size = 2 * len(given)
         return [_gain(found[i : i + size]) for i in range(0, len(found), size)]
 

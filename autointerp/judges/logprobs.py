@@ -1,19 +1,52 @@
-"""What the log probabilities of a reply's tokens say of the labels and levels it lists."""
+"""Log probabilities of a reply's tokens: asking for them where an endpoint offers them, and what
+they say of the labels and levels that the reply lists."""
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import accumulate
+from typing import TypeVar
 
-from autointerp.llm.client import Reply, TokenLogprob
+from autointerp.llm.client import LLMFailure, Reply, TokenLogprob
 
 TOP = 5  # tokens asked for in each place: 0 and 1 are nearly always among them
 TOP_LEVELS = 10  # of levels: every digit may be among them
 _LIST = r'"{}"\s*:\s*\[([^\]]*)\]'
 _AROUND = ' \n\t[],:{}"'  # what tokenizers join a digit with
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Logprobs:
+    """Asks for the ``top`` likeliest tokens in each place until an endpoint says it has none."""
+
+    def __init__(self, wanted: bool, top: int) -> None:
+        self._top = top if wanted else 0
+
+    async def ask(self, request: Callable[[int], Awaitable[T]]) -> T:
+        """The answer to ``request``, which is given how many tokens to ask for.
+
+        Raises:
+            LLMFailure: as ``request`` does, for anything but a refusal of log probabilities.
+        """
+        if self._top:
+            try:
+                return await request(self._top)
+            except LLMFailure as failure:
+                # After an answer it is the model that failed, and the words may be its own.
+                if failure.answers or "logprobs" not in failure.reason:
+                    raise
+                self._remember_none(failure.reason)
+        return await request(0)
+
+    def _remember_none(self, reason: str) -> None:
+        if self._top:
+            self._top = 0
+            _log.warning("%s; from now on answers are asked for without probabilities", reason)
 
 
 def yes_probabilities(reply: Reply, labels: Sequence[int]) -> list[float | None]:

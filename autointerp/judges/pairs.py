@@ -7,7 +7,6 @@ continuation makes the explanation likelier.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +18,7 @@ from pydantic import BaseModel, Field, create_model
 
 from autointerp.judges import NoVerdict
 from autointerp.judges.windows import quoted
-from autointerp.latents import LatentId
+from autointerp.llm.at_once import at_once
 from autointerp.llm.client import LLMClient, LLMFailure
 from autointerp.llm.templates import Templates, ask
 
@@ -41,9 +40,7 @@ class TextPair:
 class PairJudge(Protocol):
     """A judge that reads continuations."""
 
-    async def prefer(
-        self, explanation: str, pairs: Sequence[TextPair], *, latent: LatentId
-    ) -> list[int | NoVerdict]:
+    async def prefer(self, explanation: str, pairs: Sequence[TextPair]) -> list[int | NoVerdict]:
         """0 or 1 for each pair: which continuation fits the explanation better."""
         ...
 
@@ -66,7 +63,7 @@ class LikelihoodJudge(Protocol):
     """A judge that tells how likely explanations are after texts."""
 
     async def likelihoods(
-        self, explanations: Sequence[str], texts: Sequence[str], *, latent: LatentId
+        self, explanations: Sequence[str], texts: Sequence[str]
     ) -> list[list[float | str]]:
         """log p(explanation | text) in nats, for each text of each explanation, or why there is
         none."""
@@ -91,7 +88,6 @@ async def ask_pairs(
     explanation: str,
     pairs: Sequence[TextPair],
     *,
-    latent: LatentId,
     size: int,
     few_shot: bool,
     max_tokens: int,
@@ -114,19 +110,14 @@ async def ask_pairs(
                 {"explanation": explanation, "pairs": _shown(part), "few_shot": few_shot},
                 max_tokens=max_tokens,
                 purpose="judge.intervention",
-                latent=str(latent),
             )
         except LLMFailure as failure:
             return [NoVerdict(failure.reason)] * len(part)
         return ["AB".index(choice) for choice in reply.choices]
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            starts = range(0, len(pairs), size)
-            tasks = [group.create_task(answer(pairs[i : i + size])) for i in starts]
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return [choice for task in tasks for choice in task.result()]
+    parts = [pairs[i : i + size] for i in range(0, len(pairs), size)]
+    found = await at_once(answer(part) for part in parts)
+    return [choice for of_part in found for choice in of_part]
 
 
 def _shown(pairs: Sequence[TextPair]) -> list[dict[str, str]]:

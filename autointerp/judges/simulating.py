@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from functools import cache
 from typing import Annotated, Protocol
@@ -10,11 +9,11 @@ from typing import Annotated, Protocol
 from pydantic import BaseModel, Field, create_model
 
 from autointerp.judges import NoVerdict
-from autointerp.judges.logprobs import TOP_LEVELS, expected_levels
-from autointerp.judges.offered import Logprobs
+from autointerp.judges.logprobs import TOP_LEVELS, Logprobs, expected_levels
 from autointerp.judges.pattern import stacked
 from autointerp.judges.windows import quoted, separator
-from autointerp.latents import Example, LatentId
+from autointerp.latents import Example
+from autointerp.llm.at_once import at_once
 from autointerp.llm.client import LLMClient, LLMFailure, Reply
 from autointerp.llm.templates import Templates, ask
 from autointerp.patterns import Lexicon, Windows, parse
@@ -25,9 +24,7 @@ Levels = list[float] | NoVerdict
 class Simulator(Protocol):
     """Predicts the activation of every token of windows, in any unit."""
 
-    async def levels(
-        self, explanation: str, examples: Sequence[Example], latent: LatentId
-    ) -> list[Levels]:
+    async def levels(self, explanation: str, examples: Sequence[Example]) -> list[Levels]:
         """One level a token of each window; activations must not be looked at."""
         ...
 
@@ -38,9 +35,7 @@ class PatternSimulator:
     def __init__(self) -> None:
         self._lexicon = Lexicon([])
 
-    async def levels(
-        self, explanation: str, examples: Sequence[Example], latent: LatentId
-    ) -> list[Levels]:
+    async def levels(self, explanation: str, examples: Sequence[Example]) -> list[Levels]:
         """One level a token, from the tokens alone.
 
         Raises:
@@ -81,34 +76,26 @@ class LLMSimulator:
         self._max_tokens = max_tokens
         self._logprobs = Logprobs(logprobs, TOP_LEVELS)
 
-    async def levels(
-        self, explanation: str, examples: Sequence[Example], latent: LatentId
-    ) -> list[Levels]:
+    async def levels(self, explanation: str, examples: Sequence[Example]) -> list[Levels]:
         """One level a token, or why a window has none.
 
         Raises:
             BudgetExhausted: if a budget is spent.
             AutointerpError: if the endpoint refuses every request.
         """
-        try:
-            async with asyncio.TaskGroup() as group:
-                asked = [self._window(explanation, example, latent) for example in examples]
-                tasks = [group.create_task(one) for one in asked]
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        return [task.result() for task in tasks]
+        return await at_once(self._window(explanation, example) for example in examples)
 
-    async def _window(self, explanation: str, example: Example, latent: LatentId) -> Levels:
+    async def _window(self, explanation: str, example: Example) -> Levels:
         try:
             levels, reply = await self._logprobs.ask(
-                lambda top: self._request(explanation, example, latent, top)
+                lambda top: self._request(explanation, example, top)
             )
         except LLMFailure as failure:
             return NoVerdict(failure.reason)
         return expected_levels(reply, levels)
 
     async def _request(
-        self, explanation: str, example: Example, latent: LatentId, top: int
+        self, explanation: str, example: Example, top: int
     ) -> tuple[list[int], Reply]:
         before = separator(example.vocabulary).join(example.left_context)
         tokens = [quoted(token) for token in example.tokens]
@@ -121,6 +108,5 @@ class LLMSimulator:
             max_tokens=self._max_tokens,
             top_logprobs=top,
             purpose="judge.simulation",
-            latent=str(latent),
         )
         return simulated.levels, reply

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 
 from autointerp.latents import Cost
 from autointerp.llm.client import Usage
-from autointerp.llm.gate import Gate
-from autointerp.llm.queueing import Afloat
+from autointerp.llm.gate import Afloat, Gate
 
 
 def plus(cost: Cost, usage: Usage, requests: int = 1) -> Cost:

@@ -13,11 +13,10 @@ from typing import Literal, TypeVar
 
 from openai.types import Batch as Remote
 
-from autointerp.llm.batches import MOST_SHOWN, Ended, Full, Unreachable
-from autointerp.llm.endpoint import Endpoint
+from autointerp.llm.batches import Ended, Full, Unreachable
 from autointerp.llm.journal_batches import Batch
-from autointerp.llm.transport import Fault, Refusal
-from autointerp.llm.transport import Path as Asked
+from autointerp.llm.openai_api import Endpoint
+from autointerp.llm.transport import MOST_SHOWN, Fault, Refusal, Route
 from autointerp.sections import LLMSection
 
 MARK = "autointerp_batch"  # the batch's metadata that holds our name for it
@@ -26,7 +25,7 @@ QUEUED = "token_limit_exceeded"  # the error of a batch for which there is no ro
 TRIES = 60  # in a row, a poll apart, before the endpoint is given up for this time
 MOST_CLOCKS_DIFFER = timedelta(days=1).total_seconds()
 PAGE = 100
-_ENDPOINTS: dict[Asked, Literal["/v1/chat/completions", "/v1/completions"]] = {
+_ENDPOINTS: dict[Route, Literal["/v1/chat/completions", "/v1/completions"]] = {
     "/chat/completions": "/v1/chat/completions",
     "/completions": "/v1/completions",
 }
@@ -40,7 +39,7 @@ class BatchAPI:
 
     def __init__(self, section: LLMSection, where: str) -> None:
         assert section.waves is not None
-        self._where = where
+        self._where, self._key_variable = where, section.api_key_env
         self._poll = section.waves.poll_seconds
         self._endpoint = Endpoint(section, where, section.base_url, section.timeout)
         self._client = self._endpoint.client
@@ -117,6 +116,16 @@ class BatchAPI:
         self, batch: Batch, name: str, folder: Path, seen: Callable[[int], None]
     ) -> Ended:
         """Look at the batch until it has ended, and fetch its output and error files."""
+        try:
+            return await self._fetched(batch, name, folder, seen)
+        except Unreachable as refused:
+            if refused.kind == "account":  # it says so itself: run again to go on
+                raise
+            raise Unreachable(refused.kind, f"{refused.reason}; {self._way_out(name)}") from None
+
+    async def _fetched(
+        self, batch: Batch, name: str, folder: Path, seen: Callable[[int], None]
+    ) -> Ended:
         while (remote := await self._looked_at(name)).status not in ENDED:
             seen(remote.request_counts.completed if remote.request_counts else 0)
             await asyncio.sleep(self._poll)
@@ -127,6 +136,13 @@ class BatchAPI:
                 files.append(folder / f"{batch.id}-{len(files)}.jsonl")
                 await self._patiently(partial(self._download, id, files[-1]))
         return Ended(tuple(files), others)
+
+    def _way_out(self, name: str) -> str:
+        return (
+            f"batch {name} has requests of this run: run again with the key that made it in"
+            f" {self._key_variable}, or, if it is gone for good, with a key in another variable,"
+            f" named as {self._where}.api_key_env, to ask them anew"
+        )
 
     async def _looked_at(self, name: str) -> Remote:
         return await self._patiently(lambda: self._client.batches.retrieve(name))

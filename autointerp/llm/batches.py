@@ -10,11 +10,9 @@ from typing import Any, Protocol
 
 from autointerp.llm.completions import read_completion
 from autointerp.llm.journal_batches import Batch
-from autointerp.llm.transport import Answer, Fault, Refusal
-from autointerp.llm.transport import Path as Endpoint
+from autointerp.llm.transport import MOST_SHOWN, Answer, Fault, Refusal, Route
 
 EXPIRED = "batch_expired"
-MOST_SHOWN = 300  # characters of a server's own words
 
 Result = Answer | Fault | Refusal
 Sort = Callable[[int, str], Fault | Refusal]  # an HTTP status and what was said with it
@@ -76,7 +74,7 @@ class Carrier(Protocol):
     async def close(self) -> None: ...
 
 
-def write_line(key: str, endpoint: Endpoint, body: bytes) -> bytes:
+def write_line(key: str, endpoint: Route, body: bytes) -> bytes:
     """The line of one request; its journal key tells it apart."""
     head = json.dumps({"custom_id": key, "method": "POST", "url": f"/v1{endpoint}"})
     return head[:-1].encode() + b', "body": ' + body + b"}\n"

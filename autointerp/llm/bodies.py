@@ -8,16 +8,16 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from autointerp.llm.client import Message, Request, Usage
-from autointerp.llm.pricing import dollars, is_openai, prices_of
+from autointerp.llm.pricing import dollars, prices_of
+from autointerp.llm.servers import is_openai
 from autointerp.llm.structured import response_format
 from autointerp.llm.templates import Templates
 from autointerp.llm.text import clean
-from autointerp.llm.transport import Answer
 from autointerp.sections import LLMSection
 
 # The journal's key is the body that is sent, its endpoint and `repeat`: every field of a request
 # goes into the body but these, which do not shape the answer.
-NOT_IN_KEY = frozenset({"purpose", "latent", "check"})
+NOT_IN_KEY = frozenset({"purpose", "check"})
 MOST_REPEATED = 4000  # characters of a bad reply that the repair round shows
 BYTES_PER_TOKEN = 3  # for what a request may cost at most; English has four or more
 
@@ -75,11 +75,6 @@ class Bodies:
             completion_tokens=_either(self._section.max_tokens, request.max_tokens),
         )
         return replace(usage, dollars=dollars(self.prices, usage))
-
-    def priced(self, answer: Answer) -> Answer:
-        """The answer with its cost in dollars."""
-        cost = dollars(self.prices, answer.usage)
-        return replace(answer, usage=replace(answer.usage, dollars=cost))
 
 
 def _echo(model: str, text: str) -> dict[str, Any]:

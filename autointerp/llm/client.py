@@ -42,8 +42,8 @@ class Request:
     ``schema`` is the JSON schema of the wanted reply; ``check`` may refuse, by ``ValueError``, a
     reply that fits the schema but not the question, and its words are shown in the repair round.
     ``repeat`` tells deliberate repeats of one question apart. ``purpose`` (such as
-    ``agent.propose``) and ``latent`` serve the accounts only; like ``check`` they do not shape the
-    answer, and the journal's key leaves them out.
+    ``agent.propose``) says what it is asked for; like ``check`` it does not shape the answer, and
+    the journal's key leaves both out.
 
     With ``echo`` nothing is answered: the one message is a text that goes to the endpoint's plain
     completions, and the reply has the log probability of each of its tokens.
@@ -58,7 +58,6 @@ class Request:
     repeat: int = 0
     echo: bool = False
     purpose: str = field(default="", compare=False)
-    latent: str | None = field(default=None, compare=False)
     check: Callable[[Any], object] | None = field(default=None, compare=False, repr=False)
 
 

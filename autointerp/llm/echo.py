@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
-from autointerp.latents import LatentId
+from autointerp.llm.at_once import at_once
 from autointerp.llm.client import LLMClient, LLMFailure, Message, Request, TokenLogprob
 from autointerp.llm.text import clean
 
@@ -21,9 +20,7 @@ class EchoLM:
     def __init__(self, client: LLMClient) -> None:
         self._client = client
 
-    async def logprobs(
-        self, continuations: Sequence[tuple[str, str]], *, latent: LatentId
-    ) -> list[float | str]:
+    async def logprobs(self, continuations: Sequence[tuple[str, str]]) -> list[float | str]:
         """log p(text | before) in nats of each (before, text), or why there is none.
 
         A token that begins before the text and ends in it counts as the text's.
@@ -32,16 +29,11 @@ class EchoLM:
             BudgetExhausted: if a budget is spent.
             AutointerpError: if the endpoint refuses every request.
         """
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._one(*pair, latent)) for pair in continuations]
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        return [task.result() for task in tasks]
+        return await at_once(self._one(*pair) for pair in continuations)
 
-    async def _one(self, before: str, text: str, latent: LatentId) -> float | str:
+    async def _one(self, before: str, text: str) -> float | str:
         message = Message("user", before + text)
-        request = Request((message,), echo=True, purpose="base_lm", latent=str(latent))
+        request = Request((message,), echo=True, purpose="base_lm")
         try:
             reply = await self._client.complete(request)
         except LLMFailure as failure:

@@ -1,4 +1,4 @@
-"""What requests leave by: it counts those under way, and can be closed behind them."""
+"""What is under way: requests, which leave by a gate that can be closed, and batches."""
 
 from __future__ import annotations
 
@@ -66,3 +66,26 @@ class Gate:
     def _look(self) -> None:
         if self._closed and not self.in_flight:
             self._empty.set()
+
+
+class Afloat:
+    """The batches under way, their requests, and how many of these are answered, as far as that is
+    told. May be read from any thread."""
+
+    def __init__(self) -> None:
+        self._batches: dict[str, tuple[int, int]] = {}
+
+    def note(self, batch: str, requests: int, answered: int = 0) -> None:
+        self._batches[batch] = requests, answered
+
+    def ashore(self, batch: str) -> None:
+        """A batch is under way no more."""
+        self._batches.pop(batch, None)
+
+    def counts(self) -> dict[str, int]:
+        """``batches``, ``requests`` and ``answered``; empty if there are no batches."""
+        found = list(self._batches.values())
+        if not found:
+            return {}
+        requests, answered = (sum(numbers) for numbers in zip(*found, strict=True))
+        return {"batches": len(found), "requests": requests, "answered": answered}

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from autointerp.latents import AutointerpError
 from autointerp.llm.journal_file import open_file
-from autointerp.llm.transport import Path as Endpoint
+from autointerp.llm.transport import Route
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS batches (
@@ -39,7 +39,7 @@ class Batch:
     """
 
     id: str
-    endpoint: Endpoint
+    endpoint: Route
     planned: float
     name: str | None = None
 
@@ -50,7 +50,7 @@ class BatchBook:
     def __init__(self, path: Path, run: str, place: str) -> None:
         self.path, self.run, self.place = path, run, place
 
-    async def plan(self, id: str, endpoint: Endpoint, keys: Sequence[str]) -> Batch:
+    async def plan(self, id: str, endpoint: Route, keys: Sequence[str]) -> Batch:
         """Write down that a batch with the requests of these ``keys`` is about to be sent."""
         batch = Batch(id, endpoint, time.time())
 

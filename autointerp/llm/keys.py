@@ -5,19 +5,10 @@ from __future__ import annotations
 import os
 
 from autointerp.latents import AutointerpError
-from autointerp.llm.pricing import is_loopback, runs_here
+from autointerp.llm.servers import is_loopback, runs_here
 from autointerp.sections import LLMSection
 
 NO_KEY = "none-needed-here"
-
-
-def address(section: LLMSection) -> str:
-    """Who answers, as the journal's keys have it: the same, whether asked in waves or at once.
-
-    A server that a run starts itself gets a new port each time: its address is not in.
-    """
-    kind = "vllm" if runs_here(section) else "openai"
-    return f"{kind} {section.base_url or 'default'}"
 
 
 def read_api_key(section: LLMSection, where: str) -> str:

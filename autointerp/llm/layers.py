@@ -12,18 +12,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from autointerp.llm.anew import of_round
 from autointerp.llm.asking import Asked, Bill, SchemaRefused, Shared, consequence
 from autointerp.llm.bodies import Bodies
 from autointerp.llm.client import BudgetExhausted, LLMFailure, Reply, Request, Usage
-from autointerp.llm.journal import Answered, key_of
-from autointerp.llm.keys import address
+from autointerp.llm.journal import key_of
 from autointerp.llm.limits import Slots, Tickets
+from autointerp.llm.pricing import priced
+from autointerp.llm.servers import address
 from autointerp.llm.structured import ContentFault, read_reply
-from autointerp.llm.transport import Answer, Fault, Path, Refusal, Transport
+from autointerp.llm.transport import Answer, Fault, Refusal, Route, Transport
 from autointerp.sections import LLMSection
 
 _PLAIN = "plain"  # the answer that marks an endpoint without structured outputs
@@ -97,17 +98,44 @@ class Layers(ABC):
             marker = Answer(_PLAIN, Usage())
             await self._shared.journal.record(self._plain_key, None, self.model, marker)
 
-    @abstractmethod
     async def _ask(self, request: Request) -> Asked:
         """One request through journal, budget, limits and retries."""
-
-    def _accounted(self, request: Request, key: str, answered: Answered) -> Asked:
-        """The answer, once it is in the accounts."""
+        written = self._written(request)
+        body = written()
+        key = key_of(self._where, body, request.repeat)
+        bill = Bill(self._bodies.estimate(body, request))
+        del body  # those who wait for a wave do not keep it
+        path: Route = "/completions" if request.echo else "/chat/completions"
+        answered = await self._shared.journal.answer(
+            key, lambda: self._spend(key, path, written, bill)
+        )
         ledger, answer = self._shared.ledger, answered.answer
         ledger.add(answer.usage, answered.journaled)
         if self._bodies.prices is None and not answered.journaled:
             ledger.unpriced += 1
         return Asked(request, answer, answered.journaled, key)
+
+    def _written(self, request: Request) -> Callable[[], bytes]:
+        """What gives the body of a request."""
+        body = self._bodies.body(request, constrained=not self._plain)
+        return lambda: body
+
+    async def _spend(
+        self, key: str, path: Route, written: Callable[[], bytes], bill: Bill
+    ) -> Answer:
+        budget = self._shared.budget
+        await budget.reserve(bill.estimate)
+        try:
+            return await self._attempts(key, path, written, bill)
+        finally:
+            budget.settle(bill.estimate, bill.spent)
+
+    @abstractmethod
+    async def _attempts(
+        self, key: str, path: Route, written: Callable[[], bytes], bill: Bill
+    ) -> Answer:
+        """Have the body that ``written`` gives sent until there is an answer, a refusal, or no
+        attempt left. What is answered is in the journal."""
 
 
 class LayeredClient(Layers):
@@ -125,24 +153,10 @@ class LayeredClient(Layers):
         self._transport = transport
         self._tickets = tickets
 
-    async def _ask(self, request: Request) -> Asked:
-        body = self._bodies.body(request, constrained=not self._plain)
-        key = key_of(self._where, body, request.repeat)
-        answered = await self._shared.journal.answer(key, lambda: self._spend(key, body, request))
-        return self._accounted(request, key, answered)
-
-    async def _spend(self, key: str, body: bytes, request: Request) -> Answer:
-        bill = Bill(self._bodies.estimate(body, request))
-        path: Path = "/completions" if request.echo else "/chat/completions"
-        budget = self._shared.budget
-        await budget.reserve(bill.estimate)
-        try:
-            return await self._attempts(key, body, path, bill)
-        finally:
-            budget.settle(bill.estimate, bill.spent)
-
-    async def _attempts(self, key: str, body: bytes, path: Path, bill: Bill) -> Answer:
-        """Send until there is an answer, a refusal, or no attempt left."""
+    async def _attempts(
+        self, key: str, path: Route, written: Callable[[], bytes], bill: Bill
+    ) -> Answer:
+        body = written()
         backoff, wait, last, reached = self._shared.backoff, 0.0, "", False
         for number in range(backoff.attempts):
             if number:
@@ -167,7 +181,7 @@ class LayeredClient(Layers):
             )
         raise LLMFailure(f"{self.model}: no answer in {backoff.attempts} attempts; at last: {last}")
 
-    async def _attempt(self, key: str, body: bytes, path: Path, bill: Bill) -> _Attempt:
+    async def _attempt(self, key: str, body: bytes, path: Route, bill: Bill) -> _Attempt:
         """Send once, when there is room. What is written down before and after leaves it to
         others."""
         sent = False
@@ -185,11 +199,11 @@ class LayeredClient(Layers):
                     bill.open = False
                     self._shared.journal.call_off(intent)
 
-    async def _send(self, body: bytes, path: Path) -> Answer | Fault | Refusal:
+    async def _send(self, body: bytes, path: Route) -> Answer | Fault | Refusal:
         """What comes back, and what it says of how many the server takes."""
         epoch = self._slots.epoch
         try:
-            answer = self._bodies.priced(await self._transport.send(body, path))
+            answer = priced(self._bodies.prices, await self._transport.send(body, path))
         except Fault as fault:
             if fault.kind == "busy":
                 self._slots.refused()

@@ -6,25 +6,25 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from autointerp.latents import AutointerpError
 from autointerp.llm.accounts import Ledger, usage_of
 from autointerp.llm.asking import Shared, consequence
 from autointerp.llm.client import LLMClient
+from autointerp.llm.gate import Afloat
 from autointerp.llm.journal import Journal
-from autointerp.llm.keys import address, read_api_key
+from autointerp.llm.keys import read_api_key
 from autointerp.llm.layers import LayeredClient
 from autointerp.llm.limits import Backoff, Budget, Slots, Tickets
 from autointerp.llm.pricing import prices_of
-from autointerp.llm.queueing import Afloat, Room
+from autointerp.llm.queueing import Room
+from autointerp.llm.servers import address
 from autointerp.llm.templates import Templates
 from autointerp.llm.transport import Refusal, Server, Transport, Waiting
 from autointerp.llm.vllm_command import check_installed
+from autointerp.llm.wave_client import WaveClient, open_waves
+from autointerp.llm.waves import Waves
 from autointerp.sections import BudgetSection, LLMSection
-
-if TYPE_CHECKING:
-    from autointerp.llm.waves import Waves
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,6 @@ async def _open_waves(
     for name, section in sections.items():
         if section.waves is None:
             continue
-        from autointerp.llm.wave_client import open_waves
-
         one = f"{address(section)} {section.model} {section.api_key_env} {section.waves}"
         if one not in opened:
             waves = open_waves(section, f"llms.{name}", journal, afloat)
@@ -154,8 +152,6 @@ class _Opening:
 
     def client(self, name: str, section: LLMSection) -> LLMClient:
         if name in self.waves:
-            from autointerp.llm.wave_client import WaveClient
-
             return WaveClient(section, self.shared, *self.waves[name])
         server = self.endpoints.get(name, section.base_url)
         url = server if server is None or isinstance(server, str) else server.url

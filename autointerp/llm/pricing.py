@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from functools import cache
-from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from autointerp.llm.client import Usage
+from autointerp.llm.servers import is_loopback, is_openai, runs_here
+from autointerp.llm.transport import Answer
 from autointerp.sections import LLMSection, PriceSection
 
 TABLE = Path(__file__).parent / "prices.json"
@@ -53,27 +54,10 @@ def dollars(prices: PriceSection | None, usage: Usage) -> float:
     ) / 1e6
 
 
-def is_openai(section: LLMSection) -> bool:
-    """Whether the endpoint is OpenAI's own."""
-    if section.base_url is None:
-        return not runs_here(section)
-    return urlsplit(section.base_url).hostname == "api.openai.com"
-
-
-def runs_here(section: LLMSection) -> bool:
-    """Whether the model is the user's own, so that nobody is paid for its answers."""
-    return section.backend == "vllm" or bool(section.waves and section.waves.command)
-
-
-def is_loopback(url: str | None) -> bool:
-    """Whether ``url`` is on this machine."""
-    host = urlsplit(url or "").hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:  # a name, not an address
-        return False
+def priced(prices: PriceSection | None, answer: Answer) -> Answer:
+    """The answer with its cost in dollars."""
+    usage = replace(answer.usage, dollars=dollars(prices, answer.usage))
+    return replace(answer, usage=usage)
 
 
 @cache

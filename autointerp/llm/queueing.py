@@ -36,29 +36,6 @@ class Queue:
             return
 
 
-class Afloat:
-    """The batches under way, their requests, and how many of these are answered, as far as that is
-    told. May be read from any thread."""
-
-    def __init__(self) -> None:
-        self._batches: dict[str, tuple[int, int]] = {}
-
-    def note(self, batch: str, requests: int, answered: int = 0) -> None:
-        self._batches[batch] = requests, answered
-
-    def ashore(self, batch: str) -> None:
-        """A batch is under way no more."""
-        self._batches.pop(batch, None)
-
-    def counts(self) -> dict[str, int]:
-        """``batches``, ``requests`` and ``answered``; empty if there are no batches."""
-        found = list(self._batches.values())
-        if not found:
-            return {}
-        requests, answered = (sum(numbers) for numbers in zip(*found, strict=True))
-        return {"batches": len(found), "requests": requests, "answered": answered}
-
-
 class Room:
     """Keeps latents from being begun while as many requests as may be are waiting already.
 

@@ -26,8 +26,7 @@ from autointerp.llm.opening import LLMs
 from autointerp.llm.pretending import echoed, pretended
 from autointerp.llm.templates import Templates
 from autointerp.llm.token_counts import Counter, PrefixCache
-from autointerp.llm.transport import Answer
-from autointerp.llm.transport import Path as Endpoint
+from autointerp.llm.transport import Answer, Route
 from autointerp.sections import BudgetSection, LLMSection
 
 FEWEST_KNOWN = 3  # replies in the journal that tell how a model counts and answers
@@ -128,7 +127,7 @@ class _Noting:
 class _Pretender:
     """A transport that sends nothing."""
 
-    async def send(self, body: bytes, path: Endpoint = "/chat/completions") -> Answer:
+    async def send(self, body: bytes, path: Route = "/chat/completions") -> Answer:
         model, request = _ASKED.get()
         sent = json.loads(body)
         if request.echo:

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from autointerp.llm.pricing import is_openai
+from autointerp.llm.servers import is_openai
 from autointerp.sections import LLMSection
 
 CHARACTERS_PER_TOKEN = 4  # of a prompt as JSON, where no tokenizer is at hand

@@ -9,6 +9,7 @@ from autointerp.llm.client import TokenLogprob, Usage
 
 FaultKind = Literal["busy", "timeout", "connection", "server", "garbled"]
 RefusalKind = Literal["request", "schema", "account", "setup"]
+MOST_SHOWN = 300  # characters of a server's own words that a fault or a refusal tells
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,13 @@ class Server(Protocol):
         ...
 
 
-Path = Literal["/chat/completions", "/completions"]
+Route = Literal["/chat/completions", "/completions"]
 
 
 class Transport(Protocol):
     """Sends one body, once."""
 
-    async def send(self, body: bytes, path: Path = "/chat/completions") -> Answer:
+    async def send(self, body: bytes, path: Route = "/chat/completions") -> Answer:
         """Post ``body``. Raises Fault or Refusal."""
         ...
 
@@ -83,7 +84,7 @@ class Waiting:
         self._transport = transport
         self._server = server
 
-    async def send(self, body: bytes, path: Path = "/chat/completions") -> Answer:
+    async def send(self, body: bytes, path: Route = "/chat/completions") -> Answer:
         """Wait, and post ``body``. Raises Fault or Refusal."""
         await self._server.ready()
         return await self._transport.send(body, path)

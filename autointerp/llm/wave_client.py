@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import overload
 
-from autointerp.llm.asking import Asked, Bill, Shared, consequence
+from autointerp.llm.asking import Bill, Shared, consequence
 from autointerp.llm.batches import Carrier
-from autointerp.llm.client import LLMFailure, Reply, Request, Usage
+from autointerp.llm.client import LLMFailure, Message, Reply, Request, Usage
 from autointerp.llm.depot import Depot
-from autointerp.llm.journal import Journal, key_of
+from autointerp.llm.gate import Afloat
+from autointerp.llm.journal import Journal
 from autointerp.llm.journal_batches import BatchBook
-from autointerp.llm.keys import address
 from autointerp.llm.layers import Layers
 from autointerp.llm.limits import Slots
-from autointerp.llm.packed import Packed
-from autointerp.llm.pricing import dollars, prices_of
-from autointerp.llm.queueing import Afloat, Room
-from autointerp.llm.transport import Answer, Fault, Refusal
-from autointerp.llm.transport import Path as Endpoint
+from autointerp.llm.pricing import prices_of
+from autointerp.llm.queueing import Room
+from autointerp.llm.servers import address
+from autointerp.llm.transport import Answer, Fault, Refusal, Route
 from autointerp.llm.waves import Waves
 from autointerp.sections import LLMSection
+
+_ERRORS = "surrogatepass"  # a text may hold what is no character
 
 
 class WaveClient(Layers):
@@ -41,38 +46,19 @@ class WaveClient(Layers):
         finally:
             self._room.leave()
 
-    async def _ask(self, request: Request) -> Asked:
-        constrained = not self._plain
-        # Thousands wait at a time: a body is written again rather than kept.
-        key = key_of(self._where, self._bodies.body(request, constrained), request.repeat)
-        answered = await self._shared.journal.answer(
-            key, lambda: self._spend(key, request, constrained)
-        )
-        return self._accounted(request, key, answered)
+    def _written(self, request: Request) -> Callable[[], bytes]:
+        """Thousands may wait at a time: a body is written again rather than kept."""
+        return partial(self._bodies.body, request, constrained=not self._plain)
 
-    async def _spend(self, key: str, request: Request, constrained: bool) -> Answer:
-        body = self._bodies.body(request, constrained)
-        bill = Bill(self._bodies.estimate(body, request))
-        del body
-        budget = self._shared.budget
-        await budget.reserve(bill.estimate)
-        try:
-            return await self._attempts(key, request, constrained, bill)
-        finally:
-            budget.settle(bill.estimate, bill.spent)
-
-    async def _attempts(self, key: str, request: Request, constrained: bool, bill: Bill) -> Answer:
-        """Join wave after wave, until one brings an answer or a refusal."""
-        endpoint: Endpoint = "/completions" if request.echo else "/chat/completions"
+    async def _attempts(
+        self, key: str, path: Route, written: Callable[[], bytes], bill: Bill
+    ) -> Answer:
         waves, last = self._shared.backoff.attempts, ""
         for _ in range(waves):
             async with self._slots:
                 bill.open = True
-                body = self._bodies.body(request, constrained)
-                answer = self._waves.join(key, endpoint, body, bill.estimate)
-                del body
                 try:
-                    answered = await answer
+                    answer = await self._waves.join(key, path, written(), bill.estimate)
                 except Fault as fault:
                     self._shared.ledger.faults[fault.kind] += 1
                     bill.close(bill.estimate if fault.billed else Usage())
@@ -81,9 +67,38 @@ class WaveClient(Layers):
                 except Refusal as refusal:
                     bill.close(Usage())
                     raise consequence(refusal) from None
-                bill.close(answered.usage)
-                return answered
+                bill.close(answer.usage)
+                return answer
         raise LLMFailure(f"{self.model}: no answer in {waves} waves; at last: {last}")
+
+
+class Packed(Sequence[Message]):
+    """A conversation that waits, made small: its last turn, long and no other request's, is packed.
+
+    Those before the last are instructions and examples, which requests share.
+    """
+
+    __slots__ = ("_last", "_role", "_shared")
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        *shared, last = messages
+        self._shared = tuple(shared)
+        self._role = last.role
+        self._last = zlib.compress(last.content.encode(errors=_ERRORS), 1)
+
+    def __len__(self) -> int:
+        return len(self._shared) + 1
+
+    def __iter__(self) -> Iterator[Message]:
+        yield from self._shared
+        yield Message(self._role, zlib.decompress(self._last).decode(errors=_ERRORS))
+
+    @overload
+    def __getitem__(self, at: int) -> Message: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Message]: ...
+    def __getitem__(self, at: int | slice) -> Message | Sequence[Message]:
+        return tuple(self)[at]
 
 
 def open_waves(section: LLMSection, where: str, journal: Journal, afloat: Afloat) -> Waves:
@@ -96,12 +111,6 @@ def open_waves(section: LLMSection, where: str, journal: Journal, afloat: Afloat
     assert limits is not None
     place = f"{address(section)} {section.model} {section.api_key_env}"
     name = hashlib.blake2b(f"{journal.run}\0{place}".encode(), digest_size=10).hexdigest()
-    prices = prices_of(section)
-
-    def priced(answer: Answer) -> Answer:
-        cost = dollars(prices, answer.usage)
-        return replace(answer, usage=replace(answer.usage, dollars=cost))
-
     folder = journal.path.parent / "batches" / name
     depot = Depot(
         limits=limits,
@@ -110,7 +119,7 @@ def open_waves(section: LLMSection, where: str, journal: Journal, afloat: Afloat
         book=BatchBook(journal.path, journal.run, place),
         folder=folder,
         model=section.model,
-        priced=priced,
+        prices=prices_of(section),
         afloat=afloat,
     )
     return Waves(depot)

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autointerp.llm.client import Usage
-from autointerp.llm.transport import Answer
-from autointerp.llm.transport import Path as Endpoint
+from autointerp.llm.transport import Answer, Route
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,7 @@ class Question:
 class WaveFile:
     """Requests to one endpoint, and their lines in the same order in ``path``."""
 
-    def __init__(self, folder: Path, endpoint: Endpoint) -> None:
+    def __init__(self, folder: Path, endpoint: Route) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.endpoint = endpoint
         self.path = folder / f"wave-{uuid.uuid4().hex}.jsonl"
@@ -74,7 +73,7 @@ class WaveFile:
 
 
 def _written(
-    folder: Path, endpoint: Endpoint, questions: Sequence[Question], line: Callable[[], bytes]
+    folder: Path, endpoint: Route, questions: Sequence[Question], line: Callable[[], bytes]
 ) -> WaveFile:
     file = WaveFile(folder, endpoint)
     for question in questions:

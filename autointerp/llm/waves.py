@@ -19,9 +19,9 @@ from autointerp.llm.batches import Full, Result, Unreachable, read_line, write_l
 from autointerp.llm.client import Usage
 from autointerp.llm.depot import Depot
 from autointerp.llm.journal_batches import Batch
+from autointerp.llm.pricing import priced
 from autointerp.llm.queueing import Queue
-from autointerp.llm.transport import Answer, Refusal
-from autointerp.llm.transport import Path as Endpoint
+from autointerp.llm.transport import Answer, Refusal, Route
 from autointerp.llm.wave_files import Question, WaveFile
 
 AT_ONCE = 1000  # lines of a result that are journaled together
@@ -38,14 +38,14 @@ class Waves:
     def __init__(self, depot: Depot) -> None:
         self._depot = depot
         self._limits = depot.limits
-        self._filling: dict[Endpoint, WaveFile] = {}
+        self._filling: dict[Route, WaveFile] = {}
         self._queue = Queue(depot.limits.enqueued_tokens)
         self._tasks: set[asyncio.Task[None]] = set()
         self._watch: asyncio.Task[None] | None = None
         self._came = 0
 
     def join(
-        self, key: str, endpoint: Endpoint, body: bytes, estimate: Usage
+        self, key: str, endpoint: Route, body: bytes, estimate: Usage
     ) -> asyncio.Future[Answer]:
         """Have a request go with the next wave. Its answer is there, and journaled, once the wave
         is back; else a Fault if it may be had from another wave, or a Refusal.
@@ -61,7 +61,7 @@ class Waves:
             raise _cannot_write(error) from error
         return future
 
-    def _add(self, endpoint: Endpoint, question: Question, line: bytes) -> None:
+    def _add(self, endpoint: Route, question: Question, line: bytes) -> None:
         wave = self._filling.get(endpoint)
         if wave is not None and not self._fits(wave, question):
             self._send_off(endpoint)
@@ -94,7 +94,7 @@ class Waves:
                 for endpoint in list(self._filling):
                     self._send_off(endpoint)
 
-    def _send_off(self, endpoint: Endpoint) -> None:
+    def _send_off(self, endpoint: Route) -> None:
         wave = self._filling.pop(endpoint)
         wave.close()
         self._start(wave)
@@ -188,7 +188,7 @@ class Waves:
             return
         key, result = read
         if isinstance(result, Answer):
-            answer = depot.priced(result)
+            answer = priced(depot.prices, result)
             result = await depot.journal.record(key, intent, depot.model, answer)
         elif isinstance(result, Refusal) or not result.billed:
             await depot.journal.forgive(intent)

@@ -15,18 +15,17 @@ from golden import check_golden
 from hypothesis import given
 from hypothesis import strategies as st
 from llm_asking import run
+from llm_judging import LATENT, LINE, Listener
 from llm_server import Body, LLMServer
 from oracle import Oracle
 
 from autointerp.judges import Marks, NoVerdict, Verdict
 from autointerp.judges.llm import LLMJudge, LLMJudgeOptions
 from autointerp.judges.windows import marked
-from autointerp.latents import Example, ExampleBlock, LatentId
-from autointerp.llm.client import Reply, Request, Usage
+from autointerp.latents import Example, ExampleBlock
+from autointerp.llm.client import Request
 from autointerp.llm.templates import Templates
 
-LATENT = LatentId("layers.1", 7)
-LINE = re.compile(r'^\d+\. (\[".*"\])$', re.MULTILINE)
 OPEN, CLOSE = "\ue000", "\ue001"
 
 
@@ -133,21 +132,6 @@ def test_what_stays_unusable_is_a_failure_of_its_windows_alone(tmp_path: Path) -
     with LLMServer(answer) as server:
         verdicts = judge_all(server, tmp_path, shown, [mask(1, 0)] * 8, "x")
     assert [type(v) for v in verdicts] == [NoVerdict] * 5 + [Verdict] * 3
-
-
-class Listener:
-    """Answers with noughts, and remembers what it was asked."""
-
-    model = "listener"
-
-    def __init__(self) -> None:
-        self.requests: list[Request] = []
-
-    async def complete(self, request: Request) -> Reply:
-        self.requests.append(request)
-        assert request.schema is not None
-        count = request.schema["properties"]["labels"]["minItems"]
-        return Reply("", {"labels": [0] * count}, None, Usage(), False, "")
 
 
 def asked(few_shot: bool) -> Request:

@@ -27,9 +27,7 @@ class Biased:
         self.bias, self.fails = bias, fails
         self.asked: list[tuple[str, str]] = []
 
-    async def logprobs(
-        self, continuations: Sequence[tuple[str, str]], *, latent: LatentId
-    ) -> list[float | str]:
+    async def logprobs(self, continuations: Sequence[tuple[str, str]]) -> list[float | str]:
         self.asked += continuations
         return [self._one(*pair) for pair in continuations]
 

@@ -10,9 +10,10 @@ import yaml
 
 from autointerp.config import RunConfig, build_config
 from autointerp.latents import AutointerpError
-from autointerp.llm.keys import address
-from autointerp.llm.pricing import is_openai, prices_of
-from autointerp.llm.queueing import Afloat, Queue, Room
+from autointerp.llm.gate import Afloat
+from autointerp.llm.pricing import prices_of
+from autointerp.llm.queueing import Queue, Room
+from autointerp.llm.servers import address, is_openai
 from autointerp.pipeline.local import run_tasks
 from autointerp.report.progress import asked
 from autointerp.sections import BatchSection, LLMSection, PriceSection
@@ -64,6 +65,15 @@ def test_an_answer_is_the_same_however_it_was_asked_for() -> None:
 def test_what_does_not_go_together_is_refused(llm: dict[str, Any], said: str) -> None:
     with pytest.raises(AutointerpError, match=said):
         config(llm)
+
+
+def test_a_program_is_not_asked_how_likely_texts_are() -> None:
+    judge = {"kind": "logprob", "llm": "judge"}
+    scorers = [{"kind": "detection", "judge": judge}]
+    assert config(BATCHED, scorers=scorers)
+    program = {**BATCHED, "batch": {"command": ["vllm", "run-batch"]}}
+    with pytest.raises(AutointerpError, match=r"scorers\.0\.judge\.llm: .* name a server"):
+        config(program, scorers=scorers)
 
 
 def test_a_configuration_comes_back_as_it_was() -> None:

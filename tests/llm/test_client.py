@@ -98,7 +98,7 @@ def test_only_the_named_fields_are_left_out_of_the_key(tmp_path: Path) -> None:
     assert fields - tested == NOT_IN_KEY
     with LLMServer() as server:
         a, b, c = (
-            ask_one(server, tmp_path, question("a", purpose="p", latent="l/1")),
+            ask_one(server, tmp_path, question("a", purpose="p")),
             ask_one(server, tmp_path, question("a"), timeout=9.0, concurrency=3),
             ask_one(server, tmp_path, question("a"), model="other"),
         )
@@ -183,7 +183,7 @@ def test_ask_reads_a_typed_reply_and_repairs_what_the_type_refuses(tmp_path: Pat
 
     async def work(llms: LLMs) -> tuple[Sorted, Reply]:
         client = llms.clients["judge"]
-        return await ask(client, Templates(folder), "sort", Sorted, {"what": "2 1"}, latent="l/1")
+        return await ask(client, Templates(folder), "sort", Sorted, {"what": "2 1"})
 
     with LLMServer(answer=answer) as server:
         value, reply = run(server, tmp_path, work)

@@ -10,18 +10,16 @@ from llm_asking import run
 from llm_server import Body, LLMServer
 from llm_values import AGAIN, NEW
 
-from autointerp.latents import AutointerpError, LatentId
+from autointerp.latents import AutointerpError
 from autointerp.llm.client import BudgetExhausted
 from autointerp.llm.echo import EchoLM
 from autointerp.llm.opening import LLMs
 from autointerp.sections import BudgetSection
 
-LATENT = LatentId("a", 3)
-
 
 def nats(server: LLMServer, folder: Path, *pairs: tuple[str, str], **options: Any) -> Any:
     async def work(llms: LLMs) -> Any:
-        return await EchoLM(llms.clients["judge"]).logprobs(pairs, latent=LATENT)
+        return await EchoLM(llms.clients["judge"]).logprobs(pairs)
 
     return run(server, folder, work, **options)
 

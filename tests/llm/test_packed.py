@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autointerp.llm.client import Message
-from autointerp.llm.packed import Packed
+from autointerp.llm.wave_client import Packed
 
 TEXTS = st.text(st.characters())  # surrogates too
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(TEXTS, min_size=1, max_size=4))
 def test_the_turns_are_the_same(texts: list[str]) -> None:
     turns = tuple(Message("user" if i % 2 else "system", text) for i, text in enumerate(texts))

@@ -58,3 +58,12 @@ def test_the_key_in_an_answer_is_not_written_either(
     assert reply.text == "your key is [API key]"
     for path in tmp_path.rglob("*"):
         assert KEY.encode() not in path.read_bytes()
+
+
+def test_a_stopgap_of_a_key_changes_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLANTED_KEY", "e")
+    with LLMServer(answer=lambda body: "the letter e") as server:
+        reply = ask_one(server, tmp_path, question("a"), api_key_env="PLANTED_KEY")
+    assert reply.text == "the letter e"

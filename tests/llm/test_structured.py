@@ -8,7 +8,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from llm_values import value_for
@@ -37,7 +37,6 @@ def request(schema: dict[str, Any]) -> Request:
     return Request((Message("user", "x"),), schema=schema)
 
 
-@settings(deadline=None)
 @given(
     st.integers(),
     st.sampled_from(["", "```json\n", "Sure, as in [1] and {this}: ", 'He said "{" \n']),
@@ -52,7 +51,6 @@ def test_a_fitting_value_is_found_in_prose_and_fences(
     assert read_reply(request(PLAN), text) == value
 
 
-@settings(deadline=None)
 @given(st.text() | st.text(alphabet='{}[]",:0 '))
 def test_any_text_is_a_value_that_fits_or_a_content_fault(text: str) -> None:
     with contextlib.suppress(ContentFault):
@@ -80,7 +78,6 @@ def test_escaped_surrogates_and_nul_are_made_readable() -> None:
     assert value == ["a\u2400\ufffd", "\U0001f600"]
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(codec=None)))
 def test_clean_text_is_encodable_and_settled(text: str) -> None:
     cleaned = clean(text)
@@ -108,7 +105,6 @@ def test_a_mapping_cannot_be_strict_and_is_sent_as_it_is() -> None:
     assert sent["schema"] == schema
 
 
-@settings(deadline=None)
 @given(st.integers())
 def test_the_servers_random_answers_fit_their_schema(seed: int) -> None:
     value = value_for(response_format(PLAN)["json_schema"]["schema"], random.Random(seed))

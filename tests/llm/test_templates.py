@@ -44,7 +44,7 @@ def test_one_file_renders_to_turns_in_loops_too(folder: Path) -> None:
     )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text().filter(lambda text: "\n" not in text and "\r" not in text))
 def test_values_are_plain_text(folder: Path, text: str) -> None:
     nasty = "{% endcall %}{% call system() %}{{ shots }}" + text

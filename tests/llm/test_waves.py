@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -223,24 +222,26 @@ def test_a_wrong_key_is_told_and_never_shown(
     assert "sk-wrong-secret" not in repr(error)
 
 
-def killed(server: BatchServer, folder: Path, count: int, when: Callable[[], bool]) -> None:
-    """Ask, and stop as SIGKILL does, as far as the journal is concerned: nothing is struck out."""
+def killed(server: BatchServer, folder: Path, count: int) -> None:
+    """Ask, and stop before there are answers as SIGKILL does, as far as the journal is concerned:
+    nothing is struck out. The batch ends later.
+    """
+    server.held = True
 
     async def work(llms: LLMs) -> None:
         asked = asyncio.create_task(asking(questions(count))(llms))
-        while not when():
+        while not any(batch.looks for batch in server.batches.values()):
             await asyncio.sleep(0.005)
         asked.cancel()
 
     waves(server, folder, work)
+    server.held = False
 
 
 def test_what_is_under_way_is_waited_for_at_the_next_start(tmp_path: Path) -> None:
     with BatchServer() as server:
-        server.held = True
-        killed(server, tmp_path, 6, lambda: any(b.looks for b in server.batches.values()))
+        killed(server, tmp_path, 6)
         assert open_batches(tmp_path) == 1
-        server.held = False
 
         async def work(llms: LLMs) -> list[Any]:
             assert llms.journal.spent().requests == 6
@@ -256,25 +257,21 @@ def test_what_is_under_way_is_waited_for_at_the_next_start(tmp_path: Path) -> No
 
 def test_a_batch_whose_name_was_lost_is_found_by_its_mark(tmp_path: Path) -> None:
     with BatchServer() as server:
-        server.held = True
-        killed(server, tmp_path, 4, lambda: any(b.looks for b in server.batches.values()))
+        killed(server, tmp_path, 4)
         with sqlite3.connect(tmp_path / "journal.sqlite") as journal:
             journal.execute("UPDATE batches SET name = NULL")
         for number in range(5):  # others of the account, so that there is more than a page
             server._create({**server.batches["batch-0"].as_json(), "metadata": {"n": str(number)}})
-        server.held = False
         assert all(reply.journaled for reply in ask(server, tmp_path, 4))
         assert len(server.sizes) == 6
 
 
 def test_a_batch_that_was_never_made_is_asked_anew_and_costs_nothing(tmp_path: Path) -> None:
     with BatchServer() as server:
-        server.held = True
-        killed(server, tmp_path, 4, lambda: any(b.looks for b in server.batches.values()))
+        killed(server, tmp_path, 4)
         with sqlite3.connect(tmp_path / "journal.sqlite") as journal:
             journal.execute("UPDATE batches SET name = NULL")
         server.batches.clear()
-        server.held = False
 
         async def work(llms: LLMs) -> list[Any]:
             assert llms.journal.possibly_billed().requests == 0
@@ -284,20 +281,23 @@ def test_a_batch_that_was_never_made_is_asked_anew_and_costs_nothing(tmp_path: P
         assert server.sizes == [4]
 
 
-def test_a_batch_of_another_account_is_not_given_up(tmp_path: Path) -> None:
+def test_a_batch_that_is_gone_is_not_given_up_until_another_key_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with BatchServer() as server:
-        server.held = True
-        killed(server, tmp_path, 4, lambda: any(b.looks for b in server.batches.values()))
+        killed(server, tmp_path, 4)
         server.batches.clear()
-        with pytest.raises(AutointerpError, match="404"):
+        said = r"404.*batch batch-0 .*llms\.judge\.api_key_env"
+        with pytest.raises(AutointerpError, match=said):
             ask(server, tmp_path, 4)
-    assert open_batches(tmp_path) == 1
+        assert open_batches(tmp_path) == 1
+        monkeypatch.setenv("ANOTHER_KEY", "any")
+        texts(ask(server, tmp_path, 4, api_key_env="ANOTHER_KEY"))
+        assert server.sizes == [4]
 
 
 def test_other_runs_have_batches_of_their_own(tmp_path: Path) -> None:
     with BatchServer() as server:
-        server.held = True
-        killed(server, tmp_path, 4, lambda: any(b.looks for b in server.batches.values()))
-        server.held = False
+        killed(server, tmp_path, 4)
         assert not any(reply.journaled for reply in ask(server, tmp_path, 4, name="another"))
         assert server.sizes == [4, 4]

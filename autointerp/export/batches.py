@@ -1,20 +1,17 @@
-"""Gzipped files of JSON lines, so many latents a file; and rows gathered by latent."""
+"""Gzipped files of JSON lines, so many latents a file."""
 
 from __future__ import annotations
 
 import gzip
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from pydantic import BaseModel
 
 LATENTS = 1024  # a file
-
-T = TypeVar("T")
 
 
 class Batches:
@@ -62,20 +59,3 @@ def write_line(path: Path, row: Mapping[str, Any]) -> None:
 
 def _line(row: Mapping[str, Any]) -> str:
     return json.dumps(row, allow_nan=False) + "\n"  # ASCII: no sign in it ends a line but this
-
-
-def by_latent(
-    indices: Iterable[int], rows: Iterable[T], index_of: Callable[[T], int]
-) -> Iterator[list[T]]:
-    """For every index the rows that have it; both ascend, and rows of other indices are left
-    out."""
-    groups = groupby(rows, index_of)
-    waiting = next(groups, None)
-    for index in indices:
-        while waiting is not None and waiting[0] < index:
-            waiting = next(groups, None)
-        if waiting is None or waiting[0] != index:
-            yield []
-        else:
-            yield list(waiting[1])
-            waiting = next(groups, None)

@@ -17,7 +17,6 @@ from autointerp.export.delphi_texts import SCORERS, read_explanations, read_scor
 from autointerp.export.hub import replacing
 from autointerp.latents import AutointerpError
 from autointerp.pipeline import directory
-from autointerp.pipeline.failing import failure_kinds
 from autointerp.pipeline.results import Results
 from autointerp.pipeline.rows import IMPORTED, Scored
 from autointerp.pipeline.status import STATUS_FILE
@@ -169,5 +168,4 @@ def _status(folder: Path, run: Path) -> Document:
         document = summarise(
             results, run=run, explainer=IMPORTED, planned=count, seconds=0.0, seed=0
         )
-        failures = failure_kinds(results, IMPORTED)
-    return {**document, "failures": failures, "stage": "done", "reason": None}
+    return {**document, "stage": "done", "reason": None}

@@ -46,11 +46,7 @@ def export_run(
     Raises:
         AutointerpError: if there is no run, it is being written, or ``output`` holds other files.
     """
-    if not (run / directory.RESULTS).is_file():
-        raise AutointerpError(f"{run} has no results to export; `autointerp run` makes them")
-    if is_running(run):
-        raise AutointerpError(f"a process is running in {run}; export it when it is done")
-    config = licensed(load_config(run / directory.CONFIG), license_id)
+    config = licensed(exported_config(run), license_id)
     with (
         Results.read(run / directory.RESULTS) as results,
         results.unchanging(),
@@ -58,6 +54,19 @@ def export_run(
     ):
         manifest = Whole(run, config, results, folder, examples).write(observe)
     return _told(run, output, manifest)
+
+
+def exported_config(run: Path) -> RunConfig:
+    """The configuration of a run that can be exported now.
+
+    Raises:
+        AutointerpError: if it has no results, or is being written.
+    """
+    if not (run / directory.RESULTS).is_file():
+        raise AutointerpError(f"{run} has no results to export; `autointerp run` makes them")
+    if is_running(run):
+        raise AutointerpError(f"a process is running in {run}; export it when it is done")
+    return load_config(run / directory.CONFIG)
 
 
 def _told(run: Path, output: Path, manifest: Document) -> Document:

@@ -12,19 +12,24 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from autointerp.config import RunConfig, load_config
+from pydantic import TypeAdapter, ValidationError
+
+from autointerp.config import RunConfig
 from autointerp.examples.store import ExampleStore
 from autointerp.export import neuronpedia_rows as rows
-from autointerp.export.batches import Batches, by_latent, write_line
-from autointerp.export.hub import replacing
+from autointerp.export.batches import Batches, write_line
+from autointerp.export.hub import exported_config, replacing
 from autointerp.export.neuronpedia_headers import write_headers
 from autointerp.export.neuronpedia_latents import Place, Told
+from autointerp.export.shards import read_rows
 from autointerp.export.windows import BLOCK, StoreTables
 from autointerp.latents import AutointerpError, Explanation, LatentId
 from autointerp.pipeline import directory
+from autointerp.pipeline.following import Following
 from autointerp.pipeline.published import PublishedExamples, examples_of
 from autointerp.pipeline.results import Results
 from autointerp.pipeline.rows import (
@@ -34,7 +39,6 @@ from autointerp.pipeline.rows import (
     read_explanation,
     read_scored,
 )
-from autointerp.pipeline.status import is_running
 from autointerp.sections import CASCADE
 
 MARK = "neuronpedia.json"
@@ -64,11 +68,7 @@ def export_neuronpedia(
         AutointerpError: if there is no run, it is being written, a name is none that Neuronpedia
             takes, a hook has no layer, or ``output`` holds other files.
     """
-    if not (run / directory.RESULTS).is_file():
-        raise AutointerpError(f"{run} has no results to export; `autointerp run` makes them")
-    if is_running(run):
-        raise AutointerpError(f"a process is running in {run}; export it when it is done")
-    config = load_config(run / directory.CONFIG)
+    config = exported_config(run)
     with Results.read(run / directory.RESULTS) as results, results.unchanging():
         whole = _Whole(run, config, results, names, examples)
         with replacing(output, MARK) as folder:
@@ -162,21 +162,24 @@ class _Whole:
             " WHERE coder = ? AND control = ? ORDER BY latent, scorer"
         )
         indices = [i for (i,) in self._results.query(_INDICES, (coder,))]
-        explained = map(read_explanation, self._results.query(query, (coder,)))
+        read = map(read_explanation, self._results.query(query, (coder,)))
         scored = (read_scored(r).score for r in self._results.query(scores, (coder, TRUE)))
-        parts = zip(
-            indices,
-            by_latent(indices, explained, lambda e: e.latent.index),
-            by_latent(indices, scored, lambda s: s.latent.index),
-            by_latent(indices, self._rows(coder, "latents", indices), _index),
-            by_latent(indices, self._rows(coder, "examples", indices), _index),
-            strict=True,
+        explanations = Following(read, lambda e: e.latent.index)
+        mine = Following(scored, lambda s: s.latent.index)
+        statistics, windows = (
+            Following(self._rows(coder, table, indices), itemgetter("index"))
+            for table in ("latents", "examples")
         )
-        for index, explanations, mine, statistics, windows in parts:
-            own = _own(explanations)
-            model = self._asked(own) if own else None
+        for index in indices:
+            own = _own(explanations.of(index))
             yield Told(
-                place, LatentId(coder, index), own, model, mine, next(iter(statistics), {}), windows
+                place=place,
+                latent=LatentId(coder, index),
+                explanation=own,
+                explained_by=self._asked(own) if own else None,
+                scores=mine.of(index),
+                statistics=next(iter(statistics.of(index)), {}),
+                windows=windows.of(index),
             )
 
     def _rows(self, coder: str, table: str, indices: list[int]) -> Iterator[Document]:
@@ -184,8 +187,6 @@ class _Whole:
         if table == "examples" and not self._examples:
             return
         if isinstance(self._held, PublishedExamples):
-            from autointerp.export.shards import read_rows
-
             for part in read_rows(self._held.root, self._held.files(coder, table), BLOCK):
                 yield from part.to_pylist()
         elif self._tables and isinstance(self._held, ExampleStore) and coder in self._held.coders:
@@ -215,11 +216,6 @@ def _own(explanations: Iterable[Explanation]) -> Explanation | None:
     return own if own is not None and own.status == "explained" and own.text.strip() else None
 
 
-def _index(row: Document) -> int:
-    index: int = row["index"]
-    return index
-
-
 def _slug(name: str, kept: str) -> str:
     """The last part of a name in the signs that Neuronpedia's names have."""
     last = name.rstrip("/").rsplit("/", 1)[-1].lower()
@@ -238,8 +234,6 @@ def _layer(coder: str, hook: str) -> int:
 
 def checked(kind: Any, text: str, option: str) -> str:
     """A name as Neuronpedia takes it. Raises AutointerpError naming the option."""
-    from pydantic import TypeAdapter, ValidationError
-
     try:
         TypeAdapter(kind).validate_python(text)
     except ValidationError as error:

@@ -13,6 +13,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from autointerp.export.rows import well_formed
+
 ModelId = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,128}$")]
 SetName = Annotated[str, Field(pattern=r"^[a-z0-9_.-]+$")]
 SourceId = Annotated[str, Field(pattern=r"^[0-9]+-[a-z0-9_.-]+$")]
@@ -182,5 +184,4 @@ def plain(text: str) -> str:
     """The text as PostgreSQL can hold it: NUL is a blank, a lone surrogate U+FFFD."""
     if text.isascii():
         return text.replace("\x00", " ")
-    kept = ("\ufffd" if "\ud800" <= sign <= "\udfff" else sign for sign in text)
-    return "".join(kept).replace("\x00", " ")
+    return well_formed(text).replace("\x00", " ")

@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from autointerp.export.tables import OUTCOMES, Hide, Row, legible
+from autointerp.export.rows import Hide, Row, legible
+from autointerp.export.tables import OUTCOMES
 from autointerp.latents import Choice, Failure, Label, Number, Outcome, Values
 
 _KINDS: dict[str, type[Any]] = {

@@ -14,10 +14,11 @@ import yaml
 from autointerp.export.hub import replacing
 from autointerp.export.manifest import Coder, Manifest, read_manifest
 from autointerp.export.outcomes import read_outcomes
+from autointerp.export.rows import Row, exactly
 from autointerp.export.shards import read_rows
-from autointerp.export.tables import Row, exactly
 from autointerp.latents import AutointerpError, Cost, Explanation, LatentId, Metric, Score
 from autointerp.pipeline import directory
+from autointerp.pipeline.following import Following
 from autointerp.pipeline.published import MANIFEST, PUBLISHED
 from autointerp.pipeline.results import Results
 from autointerp.pipeline.rows import Scored
@@ -63,32 +64,16 @@ def _fill(results: Results, source: Path, manifest: Manifest, observe: Observe) 
         observe("import", done, manifest.latents)
 
 
-class _Following:
-    """Rows of a sorted table, handed out to the rows of another one that has the same keys."""
-
-    def __init__(self, rows: Iterator[Row], key: Callable[[Row], Any]) -> None:
-        self._groups = groupby(rows, key)
-        self._waiting = next(self._groups, None)
-
-    def of(self, key: Any) -> list[Row]:
-        """All rows of this key, which is the next one or has none."""
-        if self._waiting is None or self._waiting[0] != key:
-            return []
-        rows = list(self._waiting[1])
-        self._waiting = next(self._groups, None)
-        return rows
-
-
 def _rows(source: Path, files: list[str], at_once: int) -> Iterator[Row]:
     return chain.from_iterable(table.to_pylist() for table in read_rows(source, files, at_once))
 
 
 def _explanations(source: Path, name: str, coder: Coder) -> Iterator[Explanation]:
     events = _rows(source, coder.files("events"), _AT_ONCE)
-    following = _Following(map(exactly, events), lambda row: row["explanation"])
+    following = Following(map(exactly, events), lambda row: (row["index"], row["explanation"]))
     for row in map(exactly, _rows(source, coder.files("explanations"), _AT_ONCE)):
         details = json.loads(row["details"])
-        for event in following.of(row["id"]):
+        for event in following.of((row["index"], row["id"])):
             details.setdefault(event["kind"], []).append(json.loads(event["data"]))
         yield Explanation(
             latent=LatentId(name, row["index"]),
@@ -106,9 +91,9 @@ def _explanations(source: Path, name: str, coder: Coder) -> Iterator[Explanation
 
 def _scores(source: Path, name: str, coder: Coder) -> Iterator[Scored]:
     def key(row: Row) -> tuple[Any, ...]:
-        return (row["index"], row["explanation"], row["scorer"], row["control"])
+        return (row["index"], row["explanation"] or "", row["scorer"], row["control"])
 
-    outcomes = _Following(_rows(source, coder.files("outcomes"), _OUTCOMES_AT_ONCE), key)
+    outcomes = Following(_rows(source, coder.files("outcomes"), _OUTCOMES_AT_ONCE), key)
     for row in map(exactly, _rows(source, coder.files("scores"), _AT_ONCE)):
         score = Score(
             latent=LatentId(name, row["index"]),

@@ -18,8 +18,8 @@ from autointerp.examples.store import ExampleStore
 from autointerp.export.card import CARD, card
 from autointerp.export.outcomes import Judged, outcome_table
 from autointerp.export.public import Public
+from autointerp.export.rows import explanation_rows, score_row
 from autointerp.export.shards import Shards, folders
-from autointerp.export.tables import explanation_rows, score_row
 from autointerp.export.windows import BLOCK, StoreTables
 from autointerp.latents import LatentId
 from autointerp.pipeline import directory

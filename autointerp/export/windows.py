@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from autointerp.examples.contrast import contrasts
 from autointerp.examples.store import ExampleStore, Kind, Windows
-from autointerp.export.tables import EXAMPLES, legible
+from autointerp.export.rows import legible
+from autointerp.export.tables import EXAMPLES
 from autointerp.latents import LatentId, Split
 
 BLOCK = 128  # latents read together

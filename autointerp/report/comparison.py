@@ -1,4 +1,4 @@
-"""Two runs side by side on the terminal."""
+"""Two runs side by side on the terminal, and what a run and its rerun have in common."""
 
 from __future__ import annotations
 
@@ -43,6 +43,10 @@ def _add(table: Table, scorer: str, figures: Document) -> None:
     n = str(figures["n"]) if "n" in figures else f"{figures['n_a']}, {figures['n_b']}"
     values = number(figures["a"]), number(figures["b"])
     table.add_row(scorer, figures["metric"], n, *values, *_difference(difference))
+    if figures.get("icc") is not None:
+        low, high = map(number, figures["icc_interval"])
+        what = "  intra-class correlation"
+        table.add_row("", what, "", "", "", number(figures["icc"]), f"{low} to {high}")
     if items := figures["items"]:
         only = f"{items['right_only_in_a']:,}", f"{items['right_only_in_b']:,}"
         row = _difference(items["difference"])
@@ -61,3 +65,22 @@ def _why_nothing(figures: Document) -> str:
 def _difference(difference: Document) -> tuple[str, str]:
     low, high = number(difference["low"]), number(difference["high"])
     return f"{difference['mean']:+.3f}", f"{low} to {high}"
+
+
+def print_rerun(console: Console, document: Document) -> None:
+    """How far a run and its rerun agree, in a line for the scores and one for the texts."""
+    scores, texts = document["scores"], document["texts"]
+    found = [f"{name} {_icc(figures)}" for name, figures in scores.items()]
+    told = f"{texts['equal']:.0%} of {texts['n']} texts are the same" if texts["n"] else ""
+    if "cosine" in texts:
+        told += f"; cosine {number(texts['cosine'])}, of other latents' {number(texts['others'])}"
+    for line in (f"intra-class correlation: {', '.join(found)}" if found else "", told):
+        if line:
+            console.print(f"rerun: {line}", highlight=False)
+
+
+def _icc(figures: Document) -> str:
+    if figures["icc"] is None:
+        return f"– (no score varies), n = {figures['n']}"
+    low, high = figures["icc_interval"]
+    return f"{number(figures['icc'])} ({number(low)} to {number(high)}), n = {figures['n']}"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE
@@ -14,28 +12,25 @@ from rich.text import Text
 
 from autointerp.latents import LatentId
 from autointerp.pipeline.controls import CHANCE_MARGIN, is_chance
-from autointerp.pipeline.results import Results
-from autointerp.pipeline.rows import SCORED_STATUSES, TRUE
+from autointerp.pipeline.rows import SCORED_STATUSES
+from autointerp.report.comparison import print_rerun
 from autointerp.report.latent import number
-from autointerp.report.progress import trouble
+from autointerp.report.progress import counted, trouble
 from autointerp.statistics import Interval
 
-BEST_AND_WORST = 10
 MOST_CORRELATED = 0.1  # of answers of one request, that a sequence of limits stands
 _LEAKS = {
     "shuffled": "the texts are easy to tell apart without explanations",
     "empty": "the texts of a prompt give one another away; give the judge texts_per_prompt: 1",
 }
 _ELIMINATION = "told_apart"  # with the neighbours' true texts, even nothing does better than chance
-SCORERS_BESIDE = 3  # that the tables of latents show at most
-FEWEST_COLUMNS = 36  # of the terminal, that explanations have there
 Document = Mapping[str, Any]
 
 
 def print_collected(console: Console, document: Document) -> None:
     """How well each coder reads the subject, beside what its checkpoint claims."""
     table = Table(
-        title=f"{document['tokens']:,} tokens, documents {_counts(document['documents'])},"
+        title=f"{document['tokens']:,} tokens, documents {counted(document['documents'])},"
         f" corpus fingerprint {document['fingerprint']}"
     )
     table.add_column("coder\n  hook point", overflow="fold")
@@ -52,8 +47,9 @@ def print_collected(console: Console, document: Document) -> None:
 
 def print_summary(console: Console, document: Document) -> None:
     """Means with intervals by scorer and coder, controls, and sources of negatives."""
-    done = f"{document['explained']} of {document['latents']} latents explained"
-    console.print(f"{document['run']}: {done} ({_counts(document['by_status'])})", highlight=False)
+    done = f"{document['explained']:,} of {document['latents']:,} latents explained"
+    statuses = counted(document["by_status"]).replace("_", " ") or "none"
+    console.print(f"{document['run']}: {done} ({statuses})", highlight=False)
     if "cascade" in document:
         _print_cascade(console, document["cascade"])
     for line in trouble({"llm": document.get("llm")}):
@@ -73,6 +69,8 @@ def print_summary(console: Console, document: Document) -> None:
         _print_unscored(console, scorer, document)
         for line in cautions(scorer, figures):
             console.print(f"warning: {line}", style="yellow")
+    if "rerun" in document:
+        print_rerun(console, document["rerun"])
 
 
 def cautions(scorer: str, figures: Document) -> Iterator[str]:
@@ -111,8 +109,9 @@ def _print_unscored(console: Console, scorer: str, document: Document) -> None:
         if status != "scored":
             missing[status] = missing.get(status, 0) + count
     if missing:
-        line = f"{scorer}: n = {figures['n']} of {document['latents']} latents"
-        console.print(f"{line} ({_counts(missing)})".replace("_", " "), highlight=False)
+        line = f"{scorer}: n = {figures['n']:,} of {document['latents']:,} latents"
+        why = counted(missing).replace("_", " ")
+        console.print(f"{line} ({why})", highlight=False)
 
 
 def _print_cascade(console: Console, cascade: Document) -> None:
@@ -181,78 +180,8 @@ def _add(table: Table, what: str, mean: Document, lift: Document | None = None) 
     table.add_row(what, str(mean["n"]), number(mean["mean"]), interval, gain)
 
 
-def print_best_and_worst(console: Console, results: Results, explainer: str) -> None:
-    """The ten best and the ten worst explained latents, by the first scorer's headline; those of
-    the next scorers stand beside it."""
-    texts, scorers = _headlines(results, explainer)
-    ranked = _ranked(scorers)
-    best = ranked[:BEST_AND_WORST]
-    worst = ranked[len(best) :][-BEST_AND_WORST:]
-    shown = _beside(list(scorers), console.width - max(map(len, map(_latent, ranked)), default=0))
-    for title, rows in (("best explained", best), ("worst explained", worst)):
-        if rows:
-            table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0), collapse_padding=True)
-            for heading in ("latent", *shown):
-                table.add_column(heading, no_wrap=True)
-            table.add_column("explanation", overflow="fold", min_width=FEWEST_COLUMNS)
-            for explanation in rows:
-                values = [number(scorers[scorer].get(explanation)) for scorer in shown]
-                table.add_row(_latent(explanation), *values, Text(texts[explanation]))
-            console.print(table)
-
-
-def _beside(scorers: Sequence[str], width: int) -> list[str]:
-    """The first scorers, as many as leave explanations enough of so many columns."""
-    shown: list[str] = []
-    for scorer in scorers[:SCORERS_BESIDE]:
-        width -= max(len(scorer), 5) + 2
-        if width >= FEWEST_COLUMNS or not shown:
-            shown.append(scorer)
-    return shown
-
-
-def print_next(console: Console, results: Results, explainer: str, run: Path) -> None:
-    """How to look at all of the latents, and at one: the best explained, if there are scores."""
-    texts, scorers = _headlines(results, explainer)
-    found = [*_ranked(scorers), *texts]
-    if found:
-        command = shlex.join(["autointerp", "report", str(run)])
-        console.print(f"make a report of all: {command}", markup=False, highlight=False)
-        command = shlex.join(["autointerp", "show", str(run), _latent(found[0])])
-        console.print(f"look at one latent: {command}", markup=False, highlight=False)
-
-
-def _headlines(
-    results: Results, explainer: str
-) -> tuple[dict[str, str], dict[str, dict[str, float]]]:
-    """The texts of what was explained, by id, and each scorer's headlines of them."""
-    texts = {e.id: e.text for e in results.explanations(explainer) if e.status == "explained"}
-    found: dict[str, dict[str, float]] = {}
-    for scored in results.scores():
-        score, explanation = scored.score, scored.score.explanation or ""
-        if scored.control == TRUE and score.status == "scored" and explanation in texts:
-            value = score.metrics[score.headline].value
-            found.setdefault(score.scorer, {})[explanation] = value
-    return texts, dict(sorted(found.items()))
-
-
-def _ranked(scorers: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """What the first scorer scored, best first."""
-    first = next(iter(scorers.values()), {})
-    return sorted(first, key=lambda id: (-first[id], LatentId.parse(_latent(id))))
-
-
-def _latent(explanation: str) -> str:
-    """The latent of an explanation's id, which ends with its kind and explainer."""
-    return explanation.rsplit(":", 2)[0]
-
-
 def print_failures(console: Console, failures: Sequence[tuple[LatentId, str]]) -> None:
     """One line a failed latent."""
     for latent, reason in failures:
         line = f"failed: {latent}: {reason}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"

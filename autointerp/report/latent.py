@@ -8,18 +8,20 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from autointerp.report.tokens import legible
+
 SHOWN_PROBES = 10
 Document = Mapping[str, Any]
 
 
 def print_latent(console: Console, document: Document) -> None:
     """One latent: its explanation, scores, statistics and examples with coloured tokens."""
-    console.print(f"[bold]{document['latent']}[/bold] ({document['status']})")
-    console.print(Text(document["explanation"] or document["reason"] or ""))
+    console.print(Text.assemble((document["latent"], "bold"), f" ({document['status']})"))
+    console.print(Text(legible(document["explanation"] or document["reason"] or "")))
     if document["output_explanation"]:
-        console.print(Text("makes likelier: ").append(document["output_explanation"]))
+        console.print(Text("makes likelier: ").append(legible(document["output_explanation"])))
     for scorer, score in document["scores"].items():
-        console.print(Text(_score_line(scorer, score)))
+        console.print(Text(legible(_score_line(scorer, score))))
     statistics = document["statistics"]
     if statistics:
         console.print(
@@ -49,9 +51,8 @@ def _print_search(console: Console, document: Document) -> None:
     for hypothesis in document["hypotheses"]:
         (hits, on), (rejections, off) = hypothesis["hits"], hypothesis["rejections"]
         line = f"{hypothesis['id']} {hypothesis['state']}: hit {hits:g}/{on}, rejected "
-        console.print(
-            Text(f"{line}{rejections:g}/{off}  ", style="dim").append(hypothesis["text"], "default")
-        )
+        counts = Text(f"{line}{rejections:g}/{off}  ", style="dim")
+        console.print(counts.append(legible(hypothesis["text"]), "default"))
     contradicting = sorted(document["probes"], key=lambda probe: -len(probe["contradicts"]))
     for probe in contradicting[:SHOWN_PROBES]:
         said = ", ".join(f"{k} {v}" for k, v in probe["predictions"].items() if v != "abstain")
@@ -81,7 +82,7 @@ def coloured(tokens: Sequence[str], activations: Sequence[float], *, marked: boo
     most = max(activations, default=0.0)
     text = Text()
     for token, activation in zip(tokens, activations, strict=True):
-        shown = token.replace("\n", "⏎")
+        shown = legible(token).replace("\n", "⏎")
         if activation > 0 and most > 0:
             shade = int(60 + 160 * activation / most)
             shown = f"«{shown}»" if marked else shown

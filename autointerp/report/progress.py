@@ -18,11 +18,11 @@ def headline(document: Document) -> Iterator[str]:
     elif document["running"] and document["age"] > FRESH:
         told = f"; no news for {duration(document['age'])}"
     host = f" on {document['host']}" if document["running"] and "host" in document else ""
-    yield f"{document['run']}: {stage}, {document['seconds']:.0f} s{host}{told}"
+    yield f"{document['run']}: {stage}, {duration(document['seconds'])}{host}{told}"
     if document.get("reason"):
         yield document["reason"]
-    counts = ", ".join(f"{name} {count}" for name, count in document["by_status"].items())
-    yield f"{document['latents']} latents: {counts or 'none yet'}"
+    statuses = counted(document["by_status"]).replace("_", " ") or "none yet"
+    yield f"{document['latents']:,} latents: {statuses}"
 
 
 def lines(document: Document) -> Iterator[str]:
@@ -91,10 +91,10 @@ def _amount(name: str, value: float, limit: float | None) -> str:
 def trouble(document: Document) -> Iterator[str]:
     """What failed, what was sent again, and whose price is not known."""
     if failures := document.get("failures"):
-        yield f"failed: {_counts(failures)}"
+        yield f"failed: {counted(failures)}"
     llm = document.get("llm") or {}
     if llm.get("faults"):
-        yield f"sent again after: {_counts(llm['faults'])}"
+        yield f"sent again after: {counted(llm['faults'])}"
     if llm.get("repaired") or llm.get("unusable"):
         yield f"replies that did not fit: {llm['repaired']:,} repaired, {llm['unusable']:,} not"
     if llm.get("unpriced"):
@@ -129,5 +129,6 @@ def duration(seconds: float) -> str:
     return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
 
 
-def _counts(counts: Mapping[str, int]) -> str:
+def counted(counts: Mapping[str, int]) -> str:
+    """How many there are of each."""
     return ", ".join(f"{name} {count:,}" for name, count in counts.items())

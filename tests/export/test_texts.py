@@ -10,6 +10,7 @@ import pytest
 from export.published_run import contents, exported, make_run, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from odd_outcomes import outcomes
 from small_run import contents as results_of
 
 from autointerp.cli import main
@@ -17,20 +18,18 @@ from autointerp.config import load_config
 from autointerp.export import shards
 from autointerp.export.card import cell
 from autointerp.export.outcomes import Judged, outcome_table, read_outcomes
+from autointerp.export.rows import exactly, legible
 from autointerp.export.shards import folders
-from autointerp.export.tables import TABLES, exactly, legible
+from autointerp.export.tables import TABLES
 from autointerp.latents import (
-    Choice,
     Cost,
     Explanation,
     Failure,
     Label,
     LatentId,
     Metric,
-    Number,
     Outcome,
     Score,
-    Values,
 )
 from autointerp.pipeline.building import settings as settings_of
 from autointerp.pipeline.rows import Scored, pack_outcomes
@@ -47,28 +46,13 @@ TEXTS = (
 )
 LONE = "half \ud83d a pair, and the other half \ude00"
 
-floats = st.floats(allow_nan=False, width=64)
-sources = st.sampled_from(["activating", "random", "token", "neighbour"])
-deciles = st.none() | st.integers(0, 9)
-requests = st.none() | st.sampled_from(["a1", "b2", "c3"])
-lists = st.lists(floats, max_size=4).map(tuple)
-outcomes: st.SearchStrategy[Outcome] = st.one_of(
-    st.builds(Label, st.booleans(), st.booleans(), st.none() | floats, sources, deciles, requests),
-    st.builds(
-        Choice, st.integers(2, 9), st.integers(0, 8), st.integers(0, 8), sources, deciles, requests
-    ),
-    st.builds(Values, lists, lists, sources, deciles),
-    st.builds(Number, floats, sources, deciles),
-    st.builds(Failure, st.text(st.characters(exclude_categories=["Cs"])), sources, deciles),
-)
-
 
 def same(text: str) -> str:
     return text
 
 
-@settings(deadline=None, max_examples=40)
-@given(st.lists(st.lists(outcomes, max_size=12), max_size=4))
+@settings(max_examples=40)
+@given(st.lists(st.lists(outcomes(longest=4), max_size=12), max_size=4))
 def test_outcomes_of_all_kinds_are_what_they_were(batch: list[list[Outcome]]) -> None:
     judged = [
         Judged(f"a/{i}", i, None, "detection", "", pack_outcomes(some))
@@ -82,7 +66,6 @@ def test_outcomes_of_all_kinds_are_what_they_were(batch: list[list[Outcome]]) ->
     assert [(row["index"], row["place"]) for row in found] == expected
 
 
-@settings(deadline=None)
 @given(
     st.text(st.characters()) | st.lists(st.text(st.characters()), max_size=3),
     st.text(st.characters()) | st.none(),
@@ -182,7 +165,6 @@ def test_a_card_holds_any_name(tmp_path: Path) -> None:
     assert cell("a|b\n*c*") == r"a\|b \*c\*"
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(min_size=1), unique=True, max_size=8))
 def test_every_coder_has_a_folder_of_its_own(coders: list[str]) -> None:
     places = folders(coders)

@@ -12,12 +12,9 @@ from rich.console import Console
 from autointerp.latents import Explanation, LatentId, Metric, Score
 from autointerp.pipeline.results import Results
 from autointerp.pipeline.rows import Scored
-from autointerp.report.console import (
-    print_best_and_worst,
-    print_collected,
-    print_summary,
-)
+from autointerp.report.console import print_collected, print_summary
 from autointerp.report.latent import SHOWN_PROBES, print_latent, print_probe
+from autointerp.report.ranking import print_latents
 
 
 def document(probes: int) -> dict[str, Any]:
@@ -160,7 +157,7 @@ def test_explanations_have_room_in_a_terminal_of_80_columns(tmp_path: Path) -> N
             for scorer in ("detection", "discrimination", "intervention"):
                 results.put_scores([Scored(scored(explanation, scorer))])
         console = Console(width=80, record=True, file=StringIO())
-        print_best_and_worst(console, results, "agent")
+        print_latents(console, results, "agent", Path("r"))
     text = console.export_text()
     assert "the words of a longer" in text
     assert all(len(line) <= 80 for line in text.splitlines())

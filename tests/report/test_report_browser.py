@@ -27,9 +27,7 @@ def test_axe_finds_nothing_serious_and_nothing_overflows(
     address: str, scheme: str, width: int
 ) -> None:
     with chromium() as browser:
-        page = browser.new_page(
-            viewport={"width": width, "height": 800}, color_scheme=scheme, bypass_csp=True
-        )
+        page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
         asked_for: list[str] = []
         page.on("request", lambda request: asked_for.append(request.url))
         page.goto(address)

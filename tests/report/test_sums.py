@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autointerp.report.static.sums import BIN, Best, Correlation, Histogram, Mean, Sample
@@ -12,7 +12,6 @@ from autointerp.report.static.sums import BIN, Best, Correlation, Histogram, Mea
 shares = st.floats(-1, 1).map(lambda x: round(x, 3))
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(shares, shares), min_size=2, max_size=60))
 def test_correlation_is_that_of_all_pairs_at_once(pairs: list[tuple[float, float]]) -> None:
     running = Correlation()
@@ -31,7 +30,6 @@ def test_what_does_not_vary_has_no_correlation() -> None:
     assert running.value is None
 
 
-@settings(deadline=None)
 @given(st.lists(shares, min_size=1, max_size=80))
 def test_histogram_and_mean(values: list[float]) -> None:
     histogram = Histogram()
@@ -69,7 +67,6 @@ def test_few_items_are_all_sampled() -> None:
     assert sample.items == ["a", "b", "c"]
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 5), max_size=40), st.integers(1, 8))
 def test_the_best_are_those_of_a_stable_sort(keys: list[int], size: int) -> None:
     best: Best[int] = Best(size)

@@ -47,7 +47,7 @@ def test_a_text_is_shown_as_it_is(text: str) -> None:
     assert found.shown.strip("\n") == legible(text)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(any_text)
 def test_any_text_comes_through(text: str) -> None:
     found = rendered(WORDS, text=text)
@@ -55,7 +55,6 @@ def test_any_text_comes_through(text: str) -> None:
     assert found.shown == legible(text)
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs", "Cn"])), any_text)
 def test_only_what_pages_cannot_hold_is_changed(plain: str, text: str) -> None:
     assert legible(plain) == plain
@@ -70,7 +69,7 @@ def test_signs_for_what_shows_nothing() -> None:
     assert visible("👩\u200d👧") == "👩\u200d👧"
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.text(max_size=6), st.floats(0, 50, width=32)), max_size=12))
 def test_every_token_is_shown_and_marked_by_its_activation(
     found: list[tuple[str, float]],
@@ -87,7 +86,6 @@ def test_every_token_is_shown_and_marked_by_its_activation(
     assert "".join(t.text for t in shown.tokens) in page.shown
 
 
-@settings(deadline=None)
 @given(st.floats(0, 9), st.floats(0, 9), st.floats(0.1, 9))
 def test_a_stronger_activation_is_never_paler(a: float, b: float, most: float) -> None:
     low, high = sorted((a, b))

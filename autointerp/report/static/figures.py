@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from autointerp.latents import SOURCES, LatentId
+from autointerp.pipeline.agreement import RERUN
 from autointerp.pipeline.results import Results
 from autointerp.report.static.reading import failed_effects, latents
 from autointerp.report.static.searches import searches
@@ -36,7 +37,8 @@ def document(tally: Tally, results: Results, explainer: str, summary: Document) 
     weakest activations) and ``specificity``: mean shares of right answers; ``unanswered``: mean
     share of items without a usable answer; ``agreement``: correlations of scorers over latents;
     ``density``: mean headlines by the share of tokens a latent fires on; ``failures``: the
-    commonest kinds; ``tested``: what agents tested; ``best``, ``worst``, ``surprising``: latents.
+    commonest kinds; ``tested``: what agents tested; ``best``, ``worst``, ``surprising``: latents;
+    ``rerun``: how far the rerun of the run agrees with it, if there is one.
     """
     best, worst = best_and_worst(tally)
     tested = searches(results, explainer, tally.explained.items)
@@ -52,6 +54,7 @@ def document(tally: Tally, results: Results, explainer: str, summary: Document) 
         "density": {s: _densities(tally.densities[s].items()) for s in sorted(tally.densities)},
         "failures": _failures(tally.failures),
         "tested": tested and {**tested, "of": tally.explained.of},
+        "rerun": results.noted(RERUN),
         "best": [_pick(pick) for pick in best],
         "worst": [_pick(pick) for pick in worst],
         "surprising": [_pick(pick) for pick in tally.surprising],

@@ -1,19 +1,14 @@
-"""What a run was made of, as its directory tells: configuration, versions, status."""
+"""What a run was made of, as its directory tells: configuration and versions."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from autointerp.pipeline import directory
+from autointerp.report.configuration import as_yaml, configuration
 
-HIDDEN = "(hidden)"
-_SECRET = re.compile("key|secret|password|token|credential|authorization", re.IGNORECASE)
-_USER = re.compile(r"(?<=://)[^/@\s]+@")
 Tree = dict[str, Any]
 
 
@@ -24,36 +19,13 @@ class Overview:
     facts: list[tuple[str, str]]
     config: str
     versions: dict[str, str]
-    checkpoints: dict[str, str]
 
 
 def overview(run: Path) -> Overview:
     """What the directory has of it; a run from elsewhere may have none."""
     config = configuration(run)
     record = directory.read_record(run)
-    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True) if config else ""
-    return Overview(
-        _facts(config, record), text, record.get("versions", {}), record.get("checkpoints", {})
-    )
-
-
-def configuration(run: Path) -> Tree:
-    """The resolved configuration, without what might be secret; empty if there is none."""
-    path = run / directory.CONFIG
-    tree: Tree = yaml.safe_load(path.read_text("utf-8")) if path.exists() else {}
-    shown: Tree = without_secrets(tree)
-    return shown
-
-
-def without_secrets(value: Any, name: str = "") -> Any:
-    """A tree in which texts under names such as ``api_key``, and users in URLs, are hidden."""
-    if isinstance(value, dict):
-        return {key: without_secrets(below, str(key)) for key, below in value.items()}
-    if isinstance(value, list):
-        return [without_secrets(below, name) for below in value]
-    if not isinstance(value, str):
-        return value
-    return HIDDEN if _SECRET.search(name) else _USER.sub("", value)
+    return Overview(_facts(config, record), as_yaml(config), record.get("versions", {}))
 
 
 def _facts(config: Tree, record: Tree) -> list[tuple[str, str]]:

@@ -18,12 +18,13 @@ from autointerp.pipeline.published import NO_STORE, Examples
 from autointerp.pipeline.results import Results
 from autointerp.pipeline.status import ENDED, read_status
 from autointerp.pipeline.summary import collected, summarise
+from autointerp.report.configuration import configuration
 from autointerp.report.console import cautions
 from autointerp.report.latent import number
 from autointerp.report.static.cards import Card, card
 from autointerp.report.static.drawn import drawn
 from autointerp.report.static.figures import Density, document, tallied
-from autointerp.report.static.overview import configuration, overview
+from autointerp.report.static.overview import overview
 from autointerp.report.static.reading import explainer_of
 from autointerp.report.static.svg import words
 from autointerp.report.static.tally import Tally
@@ -115,7 +116,7 @@ def _summary(run: Run, explainer: str, seed: int) -> Document:
     anew, with what it says of its stage."""
     status = read_status(run.path) or {}
     counts = run.results.statuses(explainer)
-    if status.get("stage") in ENDED and status["by_status"] == counts:
+    if status.get("stage") in ENDED and status.get("by_status") == counts:
         return status
     before = status.get("seconds", 0.0)
     anew = summarise(

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from math import isfinite
+from operator import itemgetter
 from typing import Any
 
 from autointerp.latents import LatentId
+from autointerp.pipeline.following import Following
 from autointerp.pipeline.results import Results
 from autointerp.pipeline.rows import IMPORTED, TRUE
 from autointerp.pipeline.standings import SELECT
@@ -98,25 +99,14 @@ def explainer_of(results: Results, configured: str | None) -> str | None:
 
 def latents(results: Results, explainer: str) -> Iterator[Seen]:
     """Every latent that the explainer met, in order."""
-    scored = _by_latent(results.query(_SCORES, (SELECT,)))
-    place, rows = next(scored, _END)
-    rows_of_explanations = results.query(_EXPLANATIONS, (explainer,))
-    for coder, index, status, reason, confidence in rows_of_explanations:
-        while place < (coder, index):  # scores of a latent that this explainer has not met
-            place, rows = next(scored, _END)
-        seen = Seen(LatentId(coder, index), status, reason, confidence)
-        if place == (coder, index):
-            own = f"{seen.latent}:input:{explainer}"
-            seen.judged.extend(_judged(row, own) for row in rows if _counts(row[2], own))
-        yield seen
-
-
-_END: tuple[tuple[str, float], list[Any]] = (("\U0010ffff", float("inf")), [])
-
-
-def _by_latent(rows: Iterator[tuple[Any, ...]]) -> Iterator[tuple[tuple[str, float], list[Any]]]:
-    for place, group in groupby(rows, key=lambda row: (row[0], row[1])):
-        yield place, list(group)
+    scores = Following(results.query(_SCORES, (SELECT,)), itemgetter(0, 1))
+    explained = results.query(_EXPLANATIONS, (explainer,))
+    for coder, index, status, reason, confidence in explained:
+        latent = LatentId(coder, index)
+        own = f"{latent}:input:{explainer}"
+        rows = scores.of((coder, index))
+        judged = [_judged(row, own) for row in rows if _counts(row[2], own)]
+        yield Seen(latent, status, reason, confidence, judged)
 
 
 def _counts(explanation: str, own: str) -> bool:

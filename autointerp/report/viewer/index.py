@@ -27,6 +27,7 @@ from autointerp.report.viewer.listed import (
     Query,
     Scorer,
     orders_of,
+    turned,
 )
 from autointerp.report.viewer.stream import Headline
 
@@ -52,7 +53,7 @@ class Index:
             self.latents: int = c.execute("SELECT max(id) FROM latents").fetchone()[0] or 0
             coders = c.execute("SELECT number, name, hook, latents FROM coders").fetchall()
             statuses = c.execute("SELECT number, name, latents FROM statuses").fetchall()
-            scorers = c.execute("SELECT number, name, metric, chance, latents FROM scorers")
+            scorers = c.execute("SELECT number, name, metric, chance FROM scorers")
             self.scorers = [Scorer(*row) for row in scorers]
             stored = c.execute("SELECT number, value, name, scorer FROM orders ORDER BY number")
             self.orders = orders_of([Order(*row) for row in stored])
@@ -91,17 +92,11 @@ class Index:
         source, column = (f"words_{n}", "rowid") if asked else (f"order_{n}", "place")
         matching = f"words_{n} MATCH :match" if asked else "1"
         with self._connection() as c:
-            places = self._places(c, query, f"FROM {source} WHERE {matching}", column)
-            more = len(places) > PAGE
-            places = places[:PAGE]
-            if query.direction == "before":
-                places.reverse()
+            found = self._places(c, query, f"FROM {source} WHERE {matching}", column)
+            places, back, forth = turned(found, query.place, query.direction)
             count = self._count(c, asked, n)
             ids = [_id(c, n, place) for place in places]
             rows = self._rows(c, ids)
-        back, forth = query.place is not None, more
-        if query.direction == "before":
-            back, forth = more, True
         return Page(
             [rows[id] for id in ids],
             count,

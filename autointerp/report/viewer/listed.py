@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from autointerp.latents import LatentId
 from autointerp.report.viewer.facets import Choice, scored
@@ -15,6 +15,7 @@ PAGE = 50  # latents
 COUNTED = 10_000  # matches; of more it is only said that they are more
 
 Direction = Literal["after", "before"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,12 @@ class Order:
 
 @dataclass(frozen=True)
 class Scorer:
-    """One scorer of the run: its headline's name, what guessing has, how many latents it has."""
+    """One scorer of the run: its headline's name, and what guessing has."""
 
     number: int
     name: str
     metric: str
     chance: float
-    latents: int
 
 
 @dataclass(frozen=True)
@@ -101,3 +101,12 @@ def orders_of(stored: Sequence[Order]) -> list[Order]:
             Order(order.number, f"-{order.value}", f"{least}{of} first", order.scorer, True),
         ]
     return found
+
+
+def turned(found: list[T], place: int | None, direction: Direction) -> tuple[list[T], bool, bool]:
+    """A page in the order of its list, and whether there is anything before and after it, of what
+    was found from a place in a direction: one more than a page, if there is more."""
+    more, page = len(found) > PAGE, found[:PAGE]
+    if direction == "before":
+        return page[::-1], more, True
+    return page, place is not None, more

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from autointerp.latents import AutointerpError, LatentId
+from autointerp.latents.scales import LEVELS
 from autointerp.pipeline.fired import Fired, Reading
 from autointerp.report.tokens import line
 from autointerp.report.viewer.facets import Choice
@@ -74,13 +75,15 @@ def latent_page(side: Side, row: Listed, document: Document, decoder: bool) -> V
 
 
 def _examples(examples: Sequence[Document]) -> list[Values]:
+    """The strongest first, the colours of all on one scale."""
     most = max((max(e["activations"], default=0) for e in examples), default=0)
-    return [{**e, "line": line(e["tokens"], e["activations"], most)} for e in examples]
+    lines = [{**e, "line": line(e["tokens"], e["activations"], most)} for e in examples]
+    return sorted(lines, key=lambda example: -example["line"].maximum)
 
 
 def _probe(probe: Document) -> Values:
     said = {k: v for k, v in probe["predictions"].items() if v != "abstain"}
-    return {**probe, "line": line(probe["tokens"], probe["levels"], 10), "said": said}
+    return {**probe, "line": line(probe["tokens"], probe["levels"], LEVELS), "said": said}
 
 
 def _near(side: Side, latent: LatentId) -> tuple[list[Values], str | None]:

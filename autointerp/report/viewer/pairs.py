@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Lock
 
 from autointerp.latents import LatentId
-from autointerp.report.viewer.listed import PAGE, Direction
+from autointerp.report.viewer.listed import PAGE, Direction, turned
 
 _FILL = """
 INSERT INTO pairs (coder, latent, a, b, same)
@@ -92,11 +92,8 @@ class Pairs:
         )
         with self._connection() as c:
             found = c.execute(sql, {"place": place, "scored": self.scored}).fetchall()
-        more, found = len(found) > PAGE, found[:PAGE]
-        if direction == "before":
-            found.reverse()
+        found, back, forth = turned(found, place, direction)
         rows = [Pair(p, LatentId(coder, i), a, b, bool(same)) for p, coder, i, a, b, same in found]
-        back, forth = (place is not None, more) if direction == "after" else (more, True)
         return PairPage(
             rows,
             before=rows[0].place if back and rows else None,

@@ -8,7 +8,7 @@ however many latents match, and stops at the end of the page.
 
 from __future__ import annotations
 
-FORMAT = 1  # of the file; another one is made anew
+FORMAT = 2  # of the file; another one is made anew
 COLUMNS = "{shown effect}"  # of the full-text indices, that have words of explanations
 FACETS = "facets"
 
@@ -17,11 +17,10 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE coders (number INTEGER PRIMARY KEY, name TEXT NOT NULL, hook TEXT, latents INTEGER);
 CREATE TABLE statuses (number INTEGER PRIMARY KEY, name TEXT NOT NULL, latents INTEGER);
 CREATE TABLE scorers (
-    number INTEGER PRIMARY KEY, name TEXT NOT NULL, metric TEXT NOT NULL, chance REAL NOT NULL,
-    latents INTEGER);
+    number INTEGER PRIMARY KEY, name TEXT NOT NULL, metric TEXT NOT NULL,
+    chance REAL NOT NULL);
 CREATE TABLE orders (
-    number INTEGER PRIMARY KEY, value TEXT NOT NULL, name TEXT NOT NULL, scorer INTEGER,
-    descending INTEGER NOT NULL);
+    number INTEGER PRIMARY KEY, value TEXT NOT NULL, name TEXT NOT NULL, scorer INTEGER);
 CREATE TABLE latents (
     id INTEGER PRIMARY KEY, coder INTEGER NOT NULL, latent INTEGER NOT NULL,
     status INTEGER NOT NULL, explainer TEXT NOT NULL, shown TEXT NOT NULL, effect TEXT NOT NULL,

@@ -10,6 +10,7 @@ from math import isfinite
 from operator import itemgetter
 from typing import Any
 
+from autointerp.pipeline.following import Following
 from autointerp.pipeline.results import Results
 from autointerp.pipeline.standings import SELECT
 from autointerp.sections import CASCADE
@@ -55,7 +56,7 @@ def entries(results: Results) -> Iterator[Entry]:
     """Every latent of a run, ordered by coder and index; of several explanations of a latent the
     cascade's is shown, else the first. Holds one latent at a time."""
     by_latent = groupby(results.query(_EXPLANATIONS), key=itemgetter(0, 1))
-    scores = _Following(results.query(_SCORES, (SELECT,)))
+    scores = Following(results.query(_SCORES, (SELECT,)), itemgetter(0, 1))
     for (coder, latent), rows in by_latent:
         yield _entry(coder, latent, list(rows), scores.of((coder, latent)))
 
@@ -80,19 +81,3 @@ def _headline(name: str, metrics: str) -> Headline | None:
     """None where there is no figure, as of too few items."""
     value, low, high, _ = json.loads(metrics).get(name, (None, None, None, 0))
     return Headline(value, low, high) if value is not None and isfinite(value) else None
-
-
-class _Following:
-    """Rows ordered by coder and index, taken a latent at a time in that order."""
-
-    def __init__(self, rows: Iterator[_Row]) -> None:
-        self._rows = rows
-        self._next: _Row | None = next(rows, None)
-
-    def of(self, place: tuple[str, int]) -> list[_Row]:
-        found = []
-        while self._next is not None and self._next[:2] <= place:
-            if self._next[:2] == place:
-                found.append(self._next)
-            self._next = next(self._rows, None)
-        return found

@@ -46,7 +46,6 @@ class Order:
     name: str
     query: str
     scorer: int | None = None
-    descending: bool = True
 
 
 def write(index: Path, listing: Listing, progress: Progress, signed: str = "") -> None:
@@ -91,7 +90,6 @@ class _Writer:
         self._scorers = {name: number for number, name in enumerate(listing.scorers)}
         self._coders: Counter[str] = Counter()
         self._statuses: Counter[str] = Counter()
-        self._scored: Counter[str] = Counter()
         self._with_density = 0
 
     def write(self) -> None:
@@ -119,7 +117,6 @@ class _Writer:
     def _add(self, first: int, block: list[Entry]) -> None:
         self._coders.update(entry.coder for entry in block)
         self._statuses.update(entry.status for entry in block)
-        self._scored.update(name for entry in block for name in entry.headlines)
         self._with_density += sum(entry.density is not None for entry in block)
         coders = {name: number for number, name in enumerate(self._coders)}
         statuses = {name: number for number, name in enumerate(self._statuses)}
@@ -170,15 +167,15 @@ class _Writer:
             [(n, name, self._statuses[name]) for n, name in enumerate(self._statuses)],
         )
         execute(
-            "INSERT INTO scorers VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO scorers VALUES (?, ?, ?, ?)",
             [
-                (n, name, about.metric, about.chance, self._scored[name])
+                (n, name, about.metric, about.chance)
                 for n, (name, about) in enumerate(self._listing.scorers.items())
             ],
         )
 
     def _orders(self) -> Iterator[Order]:
-        yield Order("latent", "latent", "SELECT id FROM latents ORDER BY id", descending=False)
+        yield Order("latent", "latent", "SELECT id FROM latents ORDER BY id")
         for name, number in self._scorers.items():
             query = (
                 "SELECT l.id FROM latents l LEFT JOIN headlines h"
@@ -192,8 +189,8 @@ class _Writer:
     def _index(self, number: int, order: Order) -> None:
         """The latents in their order, and the words of their explanations."""
         execute = self._connection.execute
-        row = (number, order.value, order.name, order.scorer, order.descending)
-        execute("INSERT INTO orders VALUES (?, ?, ?, ?, ?)", row)
+        row = (number, order.value, order.name, order.scorer)
+        execute("INSERT INTO orders VALUES (?, ?, ?, ?)", row)
         execute(PLACES.format(n=number))
         execute(f"INSERT INTO order_{number} (id) {order.query}")
         execute(WORDS.format(n=number))

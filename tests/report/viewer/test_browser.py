@@ -5,19 +5,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
 import pytest
+from browser import chromium, serious_findings
 from small_run import left_alone, start
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium to click with"),
-]
+pytestmark = pytest.mark.slow
 
 SMALL = ("corpus.tokens=40000", "latents.layers.0=alive:2", "latents.layers.1=3017")
 TEXT = "import os\nfor i in range(10):\n    print(i, **kwargs)\n"
@@ -43,16 +41,14 @@ def address(runs: list[Path]) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def browser(address: str) -> Iterator[playwright.Browser]:
+def browser(address: str) -> Iterator[Browser]:
     """After the runs, which have event loops of their own: playwright's keeps running."""
-    with playwright.sync_playwright() as chosen:
-        opened = chosen.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(params=[(w, s) for w in WIDTHS for s in ("light", "dark")], ids="-".join)
-def page(request: pytest.FixtureRequest, browser: playwright.Browser) -> Iterator[playwright.Page]:
+def page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
     """A page that fails the test if anything is blocked or complains."""
     (width, height), scheme = WIDTHS[request.param[0]], request.param[1]
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
@@ -66,18 +62,15 @@ def page(request: pytest.FixtureRequest, browser: playwright.Browser) -> Iterato
     assert complaints == []
 
 
-def check(page: playwright.Page) -> None:
+def check(page: Page) -> None:
     """No serious finding of axe, and nothing wider than the window; with all details open."""
     for summary in page.locator("details:not([open]) > summary").all():
         summary.click()
-    found = axe.Axe().run(page).response["violations"]
-    serious = [v for v in found if v["impact"] in ("serious", "critical")]
-    told = [(v["id"], [node["html"] for node in v["nodes"]][:3]) for v in serious]
-    assert not told, page.url
+    assert serious_findings(page) == [], page.url
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), page.url
 
 
-def test_clicking_through_everything(page: playwright.Page, address: str) -> None:
+def test_clicking_through_everything(page: Page, address: str) -> None:
     page.goto(address)
     check(page)
     page.select_option("#coder", "layers.0")
@@ -102,7 +95,7 @@ def test_clicking_through_everything(page: playwright.Page, address: str) -> Non
     check(page)
 
 
-def test_which_latents_fire_on_a_text(page: playwright.Page, address: str) -> None:
+def test_which_latents_fire_on_a_text(page: Page, address: str) -> None:
     page.goto(f"{address}/live")
     check(page)
     page.fill("#text", TEXT)
@@ -114,7 +107,7 @@ def test_which_latents_fire_on_a_text(page: playwright.Page, address: str) -> No
     check(page)
 
 
-def test_the_keyboard_is_enough(page: playwright.Page, address: str) -> None:
+def test_the_keyboard_is_enough(page: Page, address: str) -> None:
     page.goto(address)
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")

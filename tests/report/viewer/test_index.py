@@ -75,7 +75,7 @@ def chosen(values: dict[str, Callable[[Entry], bool]]) -> st.SearchStrategy[str]
     return st.sampled_from(["", *values])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.fixed_dictionaries({field: chosen(values) for field, values in PREDICATES.items()}),
     st.sampled_from([*SORTS, "-detection", "-fuzzing", "-density"]),

@@ -19,7 +19,7 @@ from autointerp.report.viewer.building import INDEX, index_path, is_current, up_
 from autointerp.report.viewer.index import Index
 from autointerp.report.viewer.sides import Side
 from autointerp.subject.checkpoints import load_coder
-from autointerp.subject.model import DEMO
+from autointerp.subject.loading import DEMO
 
 SMALL = (
     *("corpus.tokens=40000", "latents.layers.0=alive:3", "latents.layers.1=0,3017"),

@@ -20,7 +20,7 @@ const keys = {
   "/": () => {
     const field = document.querySelector("#q, #text");
     if (field) field.focus();
-    else location.assign("/");
+    else location.assign(document.body.dataset.home);
   },
   j: () => step(1),
   k: () => step(-1),

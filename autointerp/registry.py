@@ -51,6 +51,11 @@ class Options(BaseModel):
         return bool(self.needs() & ASKING)
 
     @property
+    def echoes(self) -> bool:
+        """Whether that language model is asked how likely texts are, rather than for answers."""
+        return False
+
+    @property
     def turns(self) -> Turns:
         """How many questions follow one another at most. Where they go out in waves, each takes
         one. Those that do not wait for one another's answers must be asked together."""

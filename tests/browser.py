@@ -14,15 +14,16 @@ if TYPE_CHECKING:
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 SERIOUS = ("serious", "critical")
+NO_PLAYWRIGHT = "playwright or axe is not installed: pip install -e '.[dev]'"
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """The system's Chromium; skips the test where there is none, or no playwright."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    sync_api = pytest.importorskip("playwright.sync_api", reason=NO_PLAYWRIGHT)
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
-        pytest.skip(f"there is no {NAMES[0]} on this machine")
+        pytest.skip(f"there is no {NAMES[0]} on this machine: apt-get install {NAMES[0]}")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield browser
@@ -30,11 +31,8 @@ def chromium() -> Iterator[Browser]:
 
 
 def serious_findings(page: Page) -> list[str]:
-    """What axe-core says is seriously wrong with a page, for those who see or move otherwise.
-
-    The page's context must bypass its Content-Security-Policy, for axe is a script.
-    """
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is missing")
+    """What axe-core says is seriously wrong with a page, for those who see or move otherwise."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason=NO_PLAYWRIGHT)
     found = axe.Axe().run(page).response["violations"]
     return [
         f"{v['id']}: {v['help']}: {[node['html'][:120] for node in v['nodes'][:3]]}"

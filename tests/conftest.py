@@ -15,10 +15,14 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from planted import build_truth, write_corpus
 from planted_coders import Planted, write_subject
 
 torch.set_num_threads(1)
+# An example may take its time: other tests run beside it.
+settings.register_profile("beside", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("beside")
 
 
 def _refuse_outside(address: object) -> None:
@@ -68,6 +72,7 @@ class _Capabilities(ctypes.Structure):
 
 _VERSION_3 = 0x20080522
 _READ_AND_WRITE_ANYTHING = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+_KEPT = "root's powers over files cannot be given up here"
 
 
 @pytest.fixture
@@ -77,14 +82,14 @@ def without_root_powers() -> Iterator[None]:
         yield
         return
     if sys.platform != "linux":
-        pytest.skip("root's powers over files cannot be given up here")
+        pytest.skip(f"{_KEPT}: run the tests as another user")
     libc = ctypes.CDLL(None, use_errno=True)
     header, kept, less = _Header(_VERSION_3, 0), (_Capabilities * 2)(), (_Capabilities * 2)()
     refused = [libc.capget(ctypes.byref(header), held) for held in (kept, less)]
     less[0].effective &= ~_READ_AND_WRITE_ANYTHING
     if any(refused) or libc.capset(ctypes.byref(header), less):
         reason = os.strerror(ctypes.get_errno())
-        pytest.skip(f"root's powers over files cannot be given up here: {reason}")
+        pytest.skip(f"{_KEPT} ({reason}): run the tests as another user")
     yield
     assert libc.capset(ctypes.byref(header), kept) == 0, os.strerror(ctypes.get_errno())
 

@@ -49,6 +49,15 @@ def prepare_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "test")
 
 
+def one_model(url: str, journal: Path, **llm: Any) -> list[str]:
+    """Overrides: one model at ``url`` explains and judges, with the options of ``llm``."""
+    section = {"model": "test", "base_url": url, **llm}
+    return [
+        f"llms={json.dumps({'explainer': section, 'judge': section})}",
+        f"journal={json.dumps(str(journal))}",
+    ]
+
+
 def collect(run: Path, planted: Planted) -> Path:
     """A run directory in which nothing is explained yet."""
     chosen = [*settings(planted, *LATENTS), WINDOWS]
@@ -121,12 +130,10 @@ class World:
 
     def command(self, server: LLMServer, *chosen: str, timeout: float = 30.0) -> list[str]:
         """The command that runs it, with a configuration file; ``timeout`` is the model's."""
-        llm = {"model": "test", "base_url": server.url, "timeout": timeout}
         overrides = [
             *settings(self.planted, *LATENTS),
             WINDOWS,
-            f"llms={json.dumps({'explainer': llm, 'judge': llm})}",
-            f"journal={json.dumps(str(self.journal))}",
+            *one_model(server.url, self.journal, timeout=timeout),
             "scorers=[{kind: detection, judge: {kind: llm, texts_per_prompt: 10}}]",
             *chosen,
         ]

@@ -14,7 +14,7 @@ from typing import Any
 from autointerp.latents import AutointerpError
 from autointerp.patterns import Clause, Condition, Pattern, Token, matches, parse
 
-_EXPLANATION = re.compile(r"<explanation>\n(.*?)\n</explanation>", re.S)
+EXPLANATION = re.compile(r"<explanation>\n(.*?)\n</explanation>", re.S)
 _TEXT = re.compile(r'^\d+\. (\[".*"\]|".*")$', re.M)
 _WORDS = re.compile(
     r"the words? (?P<words>[^ ,]+(?:, [^ ,]+)*)"
@@ -24,13 +24,13 @@ _WORDS = re.compile(
 
 
 def is_judging(body: dict[str, Any]) -> bool:
-    return _EXPLANATION.search(body["messages"][-1]["content"]) is not None
+    return EXPLANATION.search(body["messages"][-1]["content"]) is not None
 
 
 def judged(body: dict[str, Any]) -> dict[str, list[int]]:
     """The reply to a judge's prompt: of marked tokens where there are marks, else of the text."""
     question = body["messages"][-1]["content"]
-    found = _EXPLANATION.search(question)
+    found = EXPLANATION.search(question)
     assert found is not None
     pattern = understood(found.group(1))
     marks = "«" in body["messages"][0]["content"]

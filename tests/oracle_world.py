@@ -30,7 +30,8 @@ from autointerp.llm.templates import Templates
 from autointerp.patterns import matches, parse
 from autointerp.sections import LLMSection
 from autointerp.subject.checkpoints import load_coder
-from autointerp.subject.model import Subject, load_subject
+from autointerp.subject.loading import load_subject
+from autointerp.subject.model import Subject
 from autointerp.subject.probing import ProbeError, ProbeQueue
 
 CONTEXT = 97

@@ -16,13 +16,13 @@ from autointerp.examples.harvest import collect
 from autointerp.examples.options import Attached, CorpusOptions, ExampleOptions
 from autointerp.examples.sampling import evidence, labelled_set
 from autointerp.examples.store import ExampleStore
-from autointerp.latents import Explanation, LatentId
+from autointerp.latents import Explanation, LatentId, Score
 from autointerp.llm.client import LLMFailure, Reply, Request, Usage
 from autointerp.pipeline.others import OtherLatents
 from autointerp.scorers import Materials
 from autointerp.subject.checkpoints import load_coder
 from autointerp.subject.coders import SparseCoder
-from autointerp.subject.model import load_subject
+from autointerp.subject.loading import load_subject
 
 FAMILIES = ("token_set", "single", "previous", "earlier", "either_or", "unless")
 
@@ -69,6 +69,11 @@ def build(planted: Planted, folder: Path) -> PlantedStore:
     corpus = CorpusOptions(source=str(planted.corpus), tokens=60_000)
     store = collect(subject, attached, corpus, ExampleOptions(), folder)
     return PlantedStore(planted.truth, store, coder)
+
+
+def values(score: Score) -> dict[str, float]:
+    """The metrics' values, without intervals."""
+    return {name: metric.value for name, metric in score.metrics.items()}
 
 
 @dataclass

@@ -82,6 +82,17 @@ def start(arguments: Sequence[str], before: str = "") -> subprocess.Popen[str]:
     )
 
 
+def heavy_imports(*words: str) -> str:
+    """A list, written out, of the libraries slow to import that a command has when it ends."""
+    code = (
+        "import sys; from autointerp.cli import main; main(sys.argv[1:]);"
+        "print(sorted({'numpy', 'torch', 'pydantic', 'rich', 'yaml'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, *words]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return printed.splitlines()[-1]
+
+
 def contents(run: Path) -> tuple[list[Explanation], list[Scored]]:
     """All rows of a run, less what they cost."""
     with Results.read(run / "results.sqlite") as results:

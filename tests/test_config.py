@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from autointerp.config import RunConfig, load_config, parse_latents
+from autointerp.config import RunConfig, load_config
 from autointerp.latents import AutointerpError
+from autointerp.latents.wanted import parse_latents
 
 
 def test_the_default_is_the_demo() -> None:

@@ -23,9 +23,7 @@ TRUTH = build_truth()
 rows = st.lists(st.sampled_from(TRUTH.vocabulary[2:]), min_size=1, max_size=POSITIONS - 1)
 documents = st.integers(0, 10**6).map(lambda seed: write_document(random.Random(seed)).split())
 texts = st.one_of(rows, documents.map(lambda words: words[: POSITIONS - 1]))
-relaxed = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+relaxed = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")

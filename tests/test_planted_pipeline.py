@@ -32,7 +32,8 @@ from autointerp.latents import (
 from autointerp.scorers import Materials
 from autointerp.scorers.detection import DetectionScorer
 from autointerp.subject.checkpoints import load_coder
-from autointerp.subject.model import Subject, load_subject
+from autointerp.subject.loading import load_subject
+from autointerp.subject.model import Subject
 
 CONTEXT = 97  # BOS and three windows of 32
 HOOKS = {SAELENS: "transformer.h.0", TOPK: "h.1.output", TRANSCODER: "h.0.mlp.input"}

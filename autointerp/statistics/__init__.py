@@ -20,6 +20,7 @@ from autointerp.statistics.runs import (
     bootstrap_mean,
     deconvolve,
     intraclass_correlation,
+    intraclass_interval,
     request_correlation,
 )
 from autointerp.statistics.sequential import (
@@ -52,6 +53,7 @@ __all__ = [
     "e_value",
     "failure_bounds",
     "intraclass_correlation",
+    "intraclass_interval",
     "natural_precision",
     "pair_counts",
     "pearson",

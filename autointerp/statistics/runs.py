@@ -127,6 +127,18 @@ def intraclass_correlation(scores: ArrayLike) -> float:
     Raises:
         ValueError: with fewer than two latents or two reruns.
     """
+    return intraclass_interval(scores).value
+
+
+def intraclass_interval(scores: ArrayLike, *, level: float = 0.95) -> Interval:
+    """:func:`intraclass_correlation` between the limits that the F distribution gives.
+
+    They are those of P. E. Shrout and J. L. Fleiss, "Intraclass correlations: uses in assessing
+    rater reliability", 1979: exact where scores vary normally.
+
+    Raises:
+        ValueError: with fewer than two latents or two reruns.
+    """
     table = np.asarray(scores, dtype=np.float64)
     n, k = table.shape
     if n < 2 or k < 2:
@@ -134,4 +146,9 @@ def intraclass_correlation(scores: ArrayLike) -> float:
     means = table.mean(axis=1)
     between = k * float(means.var(ddof=1))
     within = float(np.sum((table - means[:, None]) ** 2)) / (n * (k - 1))
-    return ratio(between - within, between + (k - 1) * within)
+    above, below = n - 1, n * (k - 1)  # degrees of freedom
+    p = (1 + level) / 2
+    smaller = between / float(special.fdtri(above, below, p))
+    larger = between * float(special.fdtri(below, above, p))
+    value, low, high = (ratio(b - within, b + (k - 1) * within) for b in (between, smaller, larger))
+    return Interval(value, low, high)

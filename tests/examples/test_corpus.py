@@ -6,7 +6,9 @@ import json
 from itertools import islice
 from pathlib import Path
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from autointerp.examples.corpus import LONGEST_DOCUMENT, documents, split_of
 from autointerp.latents import AutointerpError
@@ -33,8 +35,6 @@ def test_files_and_folders(tmp_path: Path) -> None:
 
 
 def test_parquet(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
     parquet.write_table(pyarrow.table({"body": [*TEXTS, None]}), tmp_path / "a.parquet")
     assert list(documents(tmp_path / "a.parquet", "body")) == TEXTS
     with pytest.raises(AutointerpError, match="no column 'text'; it has 'body'"):

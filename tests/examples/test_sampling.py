@@ -22,7 +22,8 @@ from autointerp.examples.store import ExampleStore
 from autointerp.latents import Background, Evidence, Example, LabelledSet, LatentId
 from autointerp.subject.activation_functions import TopK
 from autointerp.subject.coders import SparseCoder
-from autointerp.subject.model import HookPoint, Subject, load_subject
+from autointerp.subject.loading import load_subject
+from autointerp.subject.model import HookPoint, Subject
 
 WINDOW = 32
 Coders = dict[str, tuple[SparseCoder, HookPoint]]
@@ -148,7 +149,7 @@ def naive_positives(store: ExampleStore, shown: Evidence, split: str) -> tuple[l
     st.integers(1, 12),
     st.floats(0, 1),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_overlap_is_what_plain_loops_find(
     seed: int, vocabulary: int, count: int, copied: float
 ) -> None:

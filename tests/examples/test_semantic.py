@@ -17,7 +17,7 @@ from autointerp.examples.semantic import EXEMPLARS, WANTED, prepare_semantic
 from autointerp.examples.store import ExampleStore
 from autointerp.latents import Evidence, Example, Item, LabelledSet, LatentId
 from autointerp.subject.checkpoints import load_coder
-from autointerp.subject.model import load_subject
+from autointerp.subject.loading import load_subject
 
 
 @pytest.fixture(scope="module")

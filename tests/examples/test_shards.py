@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from harvesting import CONTEXT, SEED, WINDOW, WORDS, KilledError, coder, unread
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,14 +20,12 @@ from autointerp.examples.store import ExampleStore
 from autointerp.latents import AutointerpError
 from autointerp.latents.shards import Shard
 from autointerp.subject.activation_functions import TopK
-from autointerp.subject.coders import SparseCoder
-from autointerp.subject.model import Subject, load_subject
+from autointerp.subject.loading import load_subject
+from autointerp.subject.model import Subject
 
-CONTEXT, WINDOW, SEED = 40, 8, 3
 OPTIONS = ExampleOptions(
     window=WINDOW, background=30, explain_top=4, explain_sampled=6, select_sampled=3, test_sampled=5
 )
-WORDS = ["def", "return", "self.value", "print", "for", "x", "in", "None\n", "(", ")", ":", "+"]
 
 
 def texts(count: int) -> list[str]:
@@ -49,12 +46,7 @@ def subject() -> Subject:
 @pytest.fixture(scope="module")
 def coders(subject: Subject) -> dict[str, Attached]:
     hook = subject.hook_point("layers.1")
-    W_enc = torch.randn(subject.width(hook), 48, generator=torch.Generator().manual_seed(1))
-    coder = SparseCoder.assemble(
-        W_enc, W_enc.T * 1e-3, torch.zeros(48), torch.zeros(len(W_enc)), TopK(4),
-        subtract_b_dec=False,
-    )  # fmt: skip
-    return {"topk": Attached(coder, hook)}
+    return {"topk": Attached(coder(subject.width(hook), 48, TopK(4), 1), hook)}
 
 
 def contents(store: ExampleStore) -> dict[str, bytes]:
@@ -66,7 +58,7 @@ def contents(store: ExampleStore) -> dict[str, bytes]:
     return {**files, "store.json": json.dumps(header).encode()}
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, suppress_health_check=list(HealthCheck))
 @given(of=st.integers(1, 9), chunk=st.integers(40, 900), tokens=st.integers(1, 2500))
 def test_shards_merged_have_the_bytes_of_one_pass(
     subject: Subject, coders: dict[str, Attached], of: int, chunk: int, tokens: int
@@ -87,10 +79,6 @@ def test_shards_merged_have_the_bytes_of_one_pass(
         assert sum(part.token_count for part in parts) == whole.token_count <= tokens
         merged = merge(parts, folder / "merged")
         assert contents(merged) == contents(whole)
-
-
-class KilledError(Exception):
-    """Stands for a signal that ends the process."""
 
 
 def test_a_shard_that_was_cut_short_continues_to_the_same_store(
@@ -125,25 +113,21 @@ def test_a_shard_that_was_cut_short_continues_to_the_same_store(
 def test_a_shard_s_folder_is_no_other_s(
     subject: Subject, coders: dict[str, Attached], tmp_path: Path
 ) -> None:
-    def never() -> Iterator[str]:
-        raise AssertionError("the corpus was read again")
-        yield
-
     corpus = CorpusOptions(tokens=300)
     one = collect(
         subject, coders, corpus, OPTIONS, tmp_path, SEED,
         texts=iter(TEXTS), force=True, shard=Shard(2, 1),
     )  # fmt: skip
     again = collect(
-        subject, coders, corpus, OPTIONS, tmp_path, SEED, texts=never(), shard=Shard(2, 1)
+        subject, coders, corpus, OPTIONS, tmp_path, SEED, texts=unread(), shard=Shard(2, 1)
     )
     assert again.token_count == one.token_count
     for other in (Shard(2, 2), None):
         with pytest.raises(AutointerpError, match="with shard = '1/2', not"):
-            collect(subject, coders, corpus, OPTIONS, tmp_path, SEED, texts=never(), shard=other)
+            collect(subject, coders, corpus, OPTIONS, tmp_path, SEED, texts=unread(), shard=other)
 
 
-@settings(deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(
     st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=60),
     st.lists(st.integers(0, 60), max_size=5),
@@ -163,7 +147,7 @@ def test_exact_sums_do_not_depend_on_the_parts(values: list[float], cuts: list[i
     assert float(whole.high[0]) == pytest.approx(sum(values), abs=1e-6, rel=1e-9)
 
 
-@settings(deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(st.integers(1, 40), st.integers(0, 500))
 def test_shards_share_everything_once(of: int, size: int) -> None:
     bounds = [shard.bounds(size) for shard in Shard(of, 1).all]

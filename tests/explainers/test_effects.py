@@ -54,6 +54,9 @@ class FixedSteering:
         self.steered, self.reachable = np.array(steered), reachable
         self.searches = 0
 
+    def is_signed(self, coder: str) -> bool:
+        return False
+
     async def strength(self, direction: Direction, prompts: Any, target: float) -> Strength:
         self.searches += 1
         await asyncio.sleep(0)
@@ -94,6 +97,20 @@ def test_planted_latents_are_explained_by_the_tokens_that_they_promote(
         assert set(latent.promoted) <= named(explanation.text)
         assert len(named(explanation.text)) <= 6  # the decoder row leans to the sibling's
         assert abs(explanation.details["kl"] - 1) <= 0.05
+
+
+def test_latents_of_signed_coders_have_two_effects(world: SteeredWorld) -> None:
+    latents, two_sided = world.latents(3), steered_world.signed(world)
+
+    async def work(effects: EffectsExplainer) -> list[Explanation]:
+        return await asyncio.gather(*(world.explain(effects, where(i)) for i in latents))
+
+    for latent, explanation in zip(latents, two_sided.run(work, prompts=32), strict=True):
+        negative = explanation.details["negative"]
+        assert (explanation.status, negative["reason"]) == ("explained", None)
+        assert set(latent.promoted) <= named(explanation.text)
+        assert set(steered_world.opposite(world, latent).promoted) <= named(negative["text"])
+        assert abs(negative["kl"] - 1) <= 0.05
 
 
 def test_a_random_direction_is_explained_by_the_same_pipeline(world: SteeredWorld) -> None:

@@ -67,3 +67,30 @@ def test_intraclass_correlation() -> None:
     assert s.intraclass_correlation([[1, 1], [2, 2]]) == pytest.approx(1.0)
     with pytest.raises(ValueError, match="two reruns"):
         s.intraclass_correlation([[1.0], [2.0]])
+
+
+# Rates of Beta(8, 2) vary by .8 · .2 / 11, and accuracies of 100 items about them by the mean of
+# p(1 − p) / 100, which is (.8 · .2 − .8 · .2 / 11) / 100.
+_ICC_OF_ACCURACIES = (0.16 / 11) / (0.16 / 11 + (0.16 - 0.16 / 11) / 100)
+
+
+def test_the_interval_of_an_intraclass_correlation_holds_it() -> None:
+    """Of normal scores, and of accuracies over 100 items, as often as it says."""
+    rng = np.random.default_rng(11)
+    inside = {"normal": 0, "accuracies": 0}
+    for _ in range(1000):
+        own = rng.normal(0, 2, (30, 1))
+        found = s.intraclass_interval(own + rng.normal(0, 1, (30, 2)))
+        inside["normal"] += found.low <= 0.8 <= found.high
+        rates = rng.beta(8, 2, 30)[:, None]
+        found = s.intraclass_interval(rng.binomial(100, rates, (30, 2)) / 100)
+        inside["accuracies"] += found.low <= _ICC_OF_ACCURACIES <= found.high
+    assert 0.93 <= inside["normal"] / 1000 <= 0.97
+    assert 0.91 <= inside["accuracies"] / 1000 <= 0.98
+
+
+def test_reruns_that_agree_wholly_leave_no_doubt() -> None:
+    assert s.intraclass_interval([[1, 1], [2, 2], [4, 4]]) == s.Interval(1.0, 1.0, 1.0)
+    far = s.intraclass_interval([[1, 2], [2, 1], [1, 2]])
+    assert far.low <= far.value <= far.high
+    assert far.value < 0

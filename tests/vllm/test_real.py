@@ -21,7 +21,6 @@ import pytest
 from vllm_model import LABELS, PYTHON, skip_without_vllm, write_model
 
 from autointerp.judges.logprobs import yes_probabilities
-from autointerp.latents import LatentId
 from autointerp.llm.client import LLMClient, Message, Reply, Request
 from autointerp.llm.echo import EchoLM
 from autointerp.llm.opening import open_llms
@@ -29,7 +28,7 @@ from autointerp.llm.transport import Server
 from autointerp.llm.vllm_server import serving
 from autointerp.sections import LLMSection, ServeSection
 from autointerp.subject.base_lm import LocalLM
-from autointerp.subject.model import load_subject
+from autointerp.subject.loading import load_subject
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1200)]
 
@@ -198,7 +197,7 @@ def test_texts_are_as_likely_as_under_the_same_model_here(real: Real, tmp_path: 
     ]
 
     async def work(client: LLMClient) -> list[float | str]:
-        return await EchoLM(client).logprobs(pairs, latent=LatentId("a", 0))
+        return await EchoLM(client).logprobs(pairs)
 
     there = real.ask(tmp_path / "journal.sqlite", work)
     here = LocalLM(load_subject(real.section.model, device="cpu")).measure(pairs)

@@ -24,7 +24,8 @@ from autointerp.judges.pattern import PatternJudge
 from autointerp.latents import AutointerpError, Explanation, LatentId
 from autointerp.patterns import matches, parse
 from autointerp.subject.checkpoints import load_coder
-from autointerp.subject.model import Subject, load_subject
+from autointerp.subject.loading import load_subject
+from autointerp.subject.model import Subject
 
 CONTEXT = 97
 FAMILIES = ("token_set", "single", "previous", "earlier", "either_or", "unless")

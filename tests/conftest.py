@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from planted import build_truth, write_corpus
 from planted_coders import Planted, write_subject
 
 torch.set_num_threads(1)
+# What a shell starts in the background ignores Ctrl-C, and so would the programs under test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # An example may take its time: other tests run beside it.
 settings.register_profile("beside", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("beside")

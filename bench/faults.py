@@ -32,6 +32,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from ray_workers import workers
+
 from autointerp.latents import Cost, Label
 from autointerp.pipeline.results import Results
 
@@ -229,18 +233,6 @@ def bereft(folder: Path, server: Server, latents: int, seed: int) -> World:
     asked = server.asked()[begun:]
     world.asked_again += len(asked) - len(set(asked))
     return world
-
-
-def workers() -> list[int]:
-    """The process ids of Ray's workers."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if path.read_bytes().startswith(b"ray::_Host"):
-                found.append(int(path.parent.name))
-        except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
-            continue
-    return found
 
 
 def loops(latents: int, count: int) -> Iterator[dict[str, Any]]:

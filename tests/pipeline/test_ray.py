@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from planted_coders import Planted
+from ray_workers import workers
 from small_run import contents, left_alone, refusal, settings, start
 
 from autointerp.cli import main
@@ -59,18 +60,6 @@ def cluster() -> Iterator[None]:
 def on_cluster(test: Callable[..., None]) -> Callable[..., None]:
     """A test for where Ray is installed, beside a cluster of two workers."""
     return needs_ray(pytest.mark.slow(pytest.mark.usefixtures("cluster")(test)))
-
-
-def workers() -> list[int]:
-    """The process ids of all Ray workers of runs that are here."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if path.read_bytes().startswith(b"ray::_Host"):
-                found.append(int(path.parent.name))
-        except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
-            continue
-    return found
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -32,7 +32,7 @@ def shown(examples: Sequence[Example]) -> list[dict[str, str]]:
     """The ``text`` of each window and the up to 32 tokens ``before`` it, quoted."""
     if not examples:
         return []
-    written = _written(examples[0].vocabulary)
+    written = _written(examples[0].vocabulary).plain
     return [{"before": written.before(e), "text": written.text(e)} for e in examples]
 
 
@@ -63,54 +63,68 @@ def marked(examples: Sequence[Example], marks: Sequence[Marks]) -> list[dict[str
     """
     if not examples:
         return []
-    written = _written(examples[0].vocabulary)
+    written = _written(examples[0].vocabulary).beside_marks
     return [
-        {"before": written.before(e).translate(_ESCAPED), "text": written.marked(e, mask)}
+        {"before": written.before(e), "text": written.marked(e, mask)}
         for e, mask in zip(examples, marks, strict=True)
     ]
 
 
 class _Written(dict[int, str]):
     """Token ids to their texts as they stand inside a JSON string. Escapes are single signs', so
-    that tokens may be escaped one by one, and once."""
+    that tokens may be escaped one by one, and once; ``escapes`` are some besides JSON's own."""
 
-    def __init__(self, vocabulary: Sequence[str]) -> None:
+    def __init__(self, vocabulary: Sequence[str], between: str, escapes: Mapping[int, str]) -> None:
         super().__init__()
         self._vocabulary = vocabulary
-        self._between = separator(vocabulary)
+        self._between = between
+        self._escapes = escapes
 
     def __missing__(self, token: int) -> str:
-        self[token] = text = quoted(self._vocabulary[token])[1:-1]
+        self[token] = text = quoted(self._vocabulary[token])[1:-1].translate(self._escapes)
         return text
 
     def before(self, example: Example) -> str:
         """The tokens before the window, quoted."""
-        return f'"{self._joined(example.left_ids)}"'
+        if not example.block.left_ids.shape[1]:
+            return '""'
+        return f'"{self._between.join(self._tokens(example.left_ids))}"'
 
     def text(self, example: Example) -> str:
         """The window, quoted."""
-        return f'"{self._joined(example.token_ids)}"'
+        return f'"{self._between.join(self._tokens(example.token_ids))}"'
 
     def marked(self, example: Example, marks: Marks) -> str:
         """The window, quoted, each run of marked tokens between the signs."""
-        ids = example.token_ids
-        ends = [*(np.flatnonzero(marks[1:] != marks[:-1]) + 1).tolist(), len(ids)]
-        runs, first, on = [], 0, bool(marks[0])
-        for end in ends:
-            text = self._joined(ids[first:end]).translate(_ESCAPED)
-            runs.append(f"{MARK}{text}{END}" if on else text)
-            first, on = end, not on
-        return f'"{self._between.join(runs)}"'
+        tokens = self._tokens(example.token_ids)
+        places = set(marks.nonzero()[0].tolist())
+        for place in places:
+            if place - 1 not in places:
+                tokens[place] = MARK + tokens[place]
+            if place + 1 not in places:
+                tokens[place] += END
+        return f'"{self._between.join(tokens)}"'
 
-    def _joined(self, ids: NDArray[np.int32]) -> str:
-        return self._between.join(map(self.__getitem__, ids.tolist()))
-
-
-_last: list[tuple[Sequence[str], _Written]] = []
+    def _tokens(self, ids: NDArray[np.int32]) -> list[str]:
+        return list(map(self.__getitem__, ids.tolist()))
 
 
-def _written(vocabulary: Sequence[str]) -> _Written:
-    """The table of a vocabulary: that of the last one is kept, which all windows of a run share."""
-    if not _last or _last[0][0] is not vocabulary:
-        _last[:] = [(vocabulary, _Written(vocabulary))]
-    return _last[0][1]
+class _Tables:
+    """How the tokens of a vocabulary are written, and how where there are marks."""
+
+    def __init__(self, vocabulary: Sequence[str]) -> None:
+        between = separator(vocabulary)
+        self.vocabulary = vocabulary
+        self.plain = _Written(vocabulary, between, {})
+        self.beside_marks = _Written(vocabulary, between, _ESCAPED)
+
+
+_last: list[_Tables] = []
+
+
+def _written(vocabulary: Sequence[str]) -> _Tables:
+    """The tables of a vocabulary: those of the last one are kept, which all windows of a run
+    share."""
+    if not _last or _last[0].vocabulary is not vocabulary:
+        _last[:] = [_Tables(vocabulary)]
+    return _last[0]

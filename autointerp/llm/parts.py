@@ -30,10 +30,14 @@ class Rendered:
 
 @dataclass
 class Part:
-    """A part of a template. ``names`` are the values it reads; None if that is not known."""
+    """A part of a template. ``names`` are the values it reads; None if that is not known.
+
+    With a ``role`` the part is one turn, and ``template`` what is said in it.
+    """
 
     template: Template
     names: tuple[str, ...] | None
+    role: Role | None = None
     kept: dict[tuple[Any, ...], Rendered] = field(default_factory=dict)
 
     def rendered(self, values: Mapping[str, Any]) -> Rendered:
@@ -56,6 +60,8 @@ class Part:
         return read if all(isinstance(value, bool) for value in read) else None
 
     def _render(self, values: Mapping[str, Any]) -> Rendered:
+        if self.role is not None:
+            return Rendered([_turn(self.role, self.template.render(values))], "")
         messages: list[Message] = []
         rest = self.template.render({**values, **_turns(messages)})
         return Rendered(messages, rest)
@@ -77,20 +83,36 @@ def split(environment: Environment, file: str) -> list[Part]:
 
 
 def _part(environment: Environment, node: nodes.Node, file: str, path: str | None) -> Part:
-    tree = nodes.Template([node], lineno=node.lineno)
+    role = _role(node)
+    body = node.body if isinstance(node, nodes.CallBlock) and role is not None else [node]
+    tree = nodes.Template(body, lineno=node.lineno)
     tree.set_environment(environment)
     names = find_undeclared_variables(tree) - set(ROLES) - set(environment.globals)
     code = environment.compile(tree, file, path)
-    template = Template.from_code(environment, code, environment.make_globals(None))
-    return Part(template, tuple(sorted(names)))
+    # The chain of dicts that make_globals gives is copied at every rendering, and slowly.
+    template = Template.from_code(environment, code, dict(environment.globals))
+    return Part(template, tuple(sorted(names)), role)
+
+
+def _role(node: nodes.Node) -> Role | None:
+    """Whose turn a part is, if it is one and holds no other."""
+    if not isinstance(node, nodes.CallBlock) or not isinstance(node.call.node, nodes.Name):
+        return None
+    call, inner = node.call, any(node.find_all(nodes.CallBlock))
+    plain = not (call.args or call.kwargs or call.dyn_args or call.dyn_kwargs or node.args)
+    return next((role for role in ROLES if role == call.node.name and plain and not inner), None)
 
 
 def _turns(messages: list[Message]) -> dict[str, Callable[..., str]]:
     def turn(role: Role) -> Callable[..., str]:
         def add(caller: Callable[[], str]) -> str:
-            messages.append(Message(role, caller().strip("\n")))
+            messages.append(_turn(role, caller()))
             return ""
 
         return add
 
     return {role: turn(role) for role in ROLES}
+
+
+def _turn(role: Role, text: str) -> Message:
+    return Message(role, text.strip("\n"))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jinja2 import ChoiceLoader, FileSystemLoader, StrictUndefined, TemplateError, TemplateNotFound
+from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel
 
@@ -18,6 +19,14 @@ from autointerp.llm.parts import Part, split
 BUILT_IN = Path(__file__).parents[1] / "prompts"
 
 T = TypeVar("T", bound=BaseModel)
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        # Asked for at every line of a list; whether it is safe costs more than all else there.
+        if attribute == "index" and type(obj) is LoopContext:
+            return obj.index
+        return super().getattr(obj, attribute)
 
 
 class Templates:
@@ -32,7 +41,7 @@ class Templates:
         if folder is not None and not folder.is_dir():
             raise AutointerpError(f"there is no prompt folder {folder}")
         folders = [BUILT_IN] if folder is None else [folder, BUILT_IN]
-        self._environment = ImmutableSandboxedEnvironment(
+        self._environment = _Sandbox(
             loader=ChoiceLoader([FileSystemLoader(path) for path in folders]),
             undefined=StrictUndefined,
             autoescape=False,

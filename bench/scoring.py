@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -86,6 +87,7 @@ class InstantTransport:
     async def close(self) -> None: ...
 
 
+@cache
 def labels(count: int) -> str:
     return json.dumps({"labels": [i % 2 for i in range(count)]})
 

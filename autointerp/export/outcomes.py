@@ -138,5 +138,5 @@ def read_outcomes(rows: Iterable[Row]) -> Iterator[Outcome]:
     for row in rows:
         kind = _KINDS[row["kind"]]
         names = _COLUMNS.get(row["kind"], {})
-        given = {field: row[names.get(field, field)] for field in kind.__dataclass_fields__}
+        given = {field: row[names.get(field, field)] for field in kind._fields}
         yield kind(**{f: tuple(v) if isinstance(v, list) else v for f, v in given.items()})

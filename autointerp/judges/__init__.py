@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +13,7 @@ from autointerp.latents import Background, Example, LatentId
 Marks = NDArray[np.bool_]  # [window] which tokens of a window are asked about; at least one
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """A judge's answer: yes or no, and the probability of yes where it has one.
 
     ``request`` is the journal's key of the reply that it was read from, if there was one.
@@ -26,15 +24,13 @@ class Verdict:
     request: str | None = None
 
 
-@dataclass(frozen=True)
-class NoVerdict:
+class NoVerdict(NamedTuple):
     """Why a judge has no usable answer for an item."""
 
     reason: str
 
 
-@dataclass(frozen=True)
-class Pick:
+class Pick(NamedTuple):
     """A judge's choice among explanations: its index. ``request`` is as in ``Verdict``."""
 
     chosen: int

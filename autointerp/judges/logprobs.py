@@ -68,7 +68,9 @@ def expected_levels(reply: Reply, levels: Sequence[int]) -> list[float]:
 
 def _tokens(reply: Reply, name: str, digits: Sequence[int]) -> Sequence[TokenLogprob | None]:
     """The token that holds each digit of the reply's list ``name``."""
-    tokens = reply.logprobs or ()
+    if not reply.logprobs:
+        return [None] * len(digits)
+    tokens = reply.logprobs
     text = "".join(token.token for token in tokens)
     places = _places(text, name, digits)
     ends = list(accumulate(len(token.token) for token in tokens))

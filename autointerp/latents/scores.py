@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from autointerp.latents.names import LatentId, Status
 
@@ -44,8 +44,7 @@ class Explanation:
         return f"{self.latent}:{self.kind}:{self.explainer}"
 
 
-@dataclass(frozen=True)
-class Label:
+class Label(NamedTuple):
     """A yes/no question: the truth, the judge's answer, and its probability of yes.
 
     ``request`` names the request that it was answered in: the first digits of its journal key.
@@ -60,8 +59,7 @@ class Label:
     request: str | None = None
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """One of ``options``: the index that was right and the one that was chosen."""
 
     options: int
@@ -72,8 +70,7 @@ class Choice:
     request: str | None = None
 
 
-@dataclass(frozen=True)
-class Values:
+class Values(NamedTuple):
     """One number a token: what was true and what was predicted, both of length n."""
 
     truth: tuple[float, ...]
@@ -82,8 +79,7 @@ class Values:
     decile: int | None = None
 
 
-@dataclass(frozen=True)
-class Number:
+class Number(NamedTuple):
     """One measured number."""
 
     value: float
@@ -91,8 +87,7 @@ class Number:
     decile: int | None = None
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(NamedTuple):
     """An item that got no usable answer: counted, never dropped and never guessed."""
 
     reason: str

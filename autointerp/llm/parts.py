@@ -96,11 +96,13 @@ def _part(environment: Environment, node: nodes.Node, file: str, path: str | Non
 
 def _role(node: nodes.Node) -> Role | None:
     """Whose turn a part is, if it is one and holds no other."""
-    if not isinstance(node, nodes.CallBlock) or not isinstance(node.call.node, nodes.Name):
+    if not isinstance(node, nodes.CallBlock) or any(node.find_all(nodes.CallBlock)):
         return None
-    call, inner = node.call, any(node.find_all(nodes.CallBlock))
-    plain = not (call.args or call.kwargs or call.dyn_args or call.dyn_kwargs or node.args)
-    return next((role for role in ROLES if role == call.node.name and plain and not inner), None)
+    call = node.call
+    if call.args or call.kwargs or call.dyn_args or call.dyn_kwargs or node.args:
+        return None
+    called = call.node.name if isinstance(call.node, nodes.Name) else ""
+    return next((role for role in ROLES if role == called), None)
 
 
 def _turns(messages: list[Message]) -> dict[str, Callable[..., str]]:

@@ -116,14 +116,13 @@ def pack_outcomes(outcomes: Sequence[Outcome]) -> bytes:
     for place, outcome in enumerate(outcomes):
         places.setdefault(type(outcome), []).append(place)
     requests: dict[str, int] = {}
-    columns: dict[str, dict[str, list[Any]]] = {}
+    columns: dict[str, dict[str, Sequence[Any]]] = {}
     for kind, at in places.items():
-        mine = [outcomes[place] for place in at]
-        names = kind.__dataclass_fields__
-        columns[kind.__name__] = {"place": at} | {n: [getattr(o, n) for o in mine] for n in names}
-        if "request" in names:
-            column = columns[kind.__name__]["request"]
-            columns[kind.__name__]["request"] = [_numbered(name, requests) for name in column]
+        values = zip(*(outcomes[place] for place in at), strict=True)
+        column: dict[str, Sequence[Any]] = dict(zip(kind._fields, values, strict=True))
+        if "request" in column:
+            column["request"] = [_numbered(name, requests) for name in column["request"]]
+        columns[kind.__name__] = {"place": at, **column}
     packed = {**columns, **({_REQUESTS: list(requests)} if requests else {})}
     return zlib.compress(json.dumps(packed, separators=(",", ":")).encode(), 6)
 

@@ -203,7 +203,7 @@ class ScoreTask:
             background=self.store.background(self.split),
             background_maxima=self.store.background_maxima(latent, self.split),
             background_near=cache(partial(neighbours_active, self.store, latent, self.split)),
-            active=partial(active_windows, self.store, latent, self.split),
+            active=cache(partial(active_windows, self.store, latent, self.split)),
             active_count=int(self.store.statistics(latent.coder).window_count[latent.index].sum()),
             selection=cache(partial(labelled_set, self.store, latent, "select", shown)),
         )

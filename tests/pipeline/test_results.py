@@ -44,7 +44,7 @@ def test_packed_outcomes_are_compact() -> None:
 def test_requests_of_outcomes_take_little_room() -> None:
     names = [hashlib.blake2b(bytes([i]), digest_size=8).hexdigest() for i in range(20)]
     plain = [Label(i % 2 == 0, i % 3 == 0, None, "random", i % 10) for i in range(100)]
-    named = [replace(label, request=names[i // 5]) for i, label in enumerate(plain)]
+    named = [label._replace(request=names[i // 5]) for i, label in enumerate(plain)]
     assert unpack_outcomes(pack_outcomes(named)) == named
     assert len(pack_outcomes(named)) - len(pack_outcomes(plain)) < 400
 

@@ -82,7 +82,7 @@ def test_a_model_that_reads_the_explanation_predicts(world: PlantedStore, tmp_pa
 
 def _times_nine(score: Score) -> list[Values]:
     return [
-        replace(o, predicted=tuple(9 * p for p in o.predicted))
+        o._replace(predicted=tuple(9 * p for p in o.predicted))
         for o in score.outcomes
         if isinstance(o, Values)
     ]

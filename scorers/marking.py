@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..judges import Marks
 from ..latents import Example, ExampleBlock, Item, LabelledSet
+from ..latents.windows import once_a_vocabulary
 from ..statistics import derived_generator
 
 MARKED = 0.3  # share of the window's maximum from which a token is marked
@@ -137,8 +138,13 @@ def _unlike(marks: Masks, at_home: Numbers, away: Numbers) -> Numbers:
 
 def _lengths(examples: Sequence[Example]) -> Numbers:
     """[n, window] the logarithm of how many characters each token has."""
-    characters = np.array([list(map(len, example.tokens)) for example in examples])
-    logarithms: Numbers = np.log(np.maximum(characters, 1))
+    logarithms = _token_lengths(examples[0].vocabulary)
+    return logarithms[np.stack([example.token_ids for example in examples])]
+
+
+@once_a_vocabulary
+def _token_lengths(vocabulary: Sequence[str]) -> Numbers:
+    logarithms: Numbers = np.log(np.maximum(list(map(len, vocabulary)), 1))
     return logarithms
 
 

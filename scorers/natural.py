@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,15 +71,15 @@ def _strata(
     answers: Sequence[Answer],
 ) -> list[Stratum]:
     """Inactive windows with a peak token; others in which a neighbour is active; the rest."""
-    peak = np.zeros(len(background.vocabulary), bool)
-    peak[_peak_tokens(evidence)] = True
-    without = np.where(near, NEAR, REST)
-    kinds = np.where(peak[background.token_ids].any(axis=1), TOKEN, without)[maxima == 0]
+    peak = _peak_tokens(evidence)
+    kinds = np.where(near, NEAR, REST)
+    kinds[_places(background).holding(peak)] = TOKEN
+    kinds = kinds[maxima == 0]
     shares = np.bincount(kinds, minlength=3) / len(kinds)
-    windows = _windows(background, near)
+    tokens, windows = frozenset(peak.tolist()), _windows(background, near)
     judged: list[list[Answer]] = [[], [], []]
     for item, answer in zip(items, answers, strict=True):
-        if (kind := _kind(item, peak, windows)) is not None:
+        if (kind := _kind(item, tokens, windows)) is not None:
             judged[kind].append(answer)
     return [Stratum(share, tally(of)) for share, of in zip(shares.tolist(), judged, strict=True)]
 
@@ -89,11 +90,11 @@ def _windows(background: Background, which: NDArray[np.bool_]) -> frozenset[tupl
     return frozenset(zip(documents, starts, strict=True))
 
 
-def _kind(item: Item, peak: NDArray[np.bool_], near: frozenset[tuple[int, int]]) -> int | None:
+def _kind(item: Item, peak: frozenset[int], near: frozenset[tuple[int, int]]) -> int | None:
     """The stratum that an answer on a negative tells of: on a random one that in which it lies; on
     one chosen for its token or for a neighbour that of what it was chosen for, if it lies there."""
     example, source = item.example, item.source
-    if peak[example.token_ids].any():
+    if not peak.isdisjoint(example.token_ids.tolist()):
         return TOKEN if source in ("token", "random") else None
     if source == "neighbour":
         return NEAR
@@ -102,10 +103,37 @@ def _kind(item: Item, peak: NDArray[np.bool_], near: frozenset[tuple[int, int]])
     return NEAR if (example.document, example.start) in near else REST
 
 
+class _Places:
+    """In which windows of the background each token stands."""
+
+    def __init__(self, background: Background) -> None:
+        tokens = background.token_ids.ravel()
+        order = np.argsort(tokens, kind="stable")
+        self._windows = order // background.token_ids.shape[1]
+        self._ends = np.cumsum(np.bincount(tokens, minlength=len(background.vocabulary)))
+
+    def holding(self, tokens: NDArray[np.int32]) -> NDArray[np.intp]:
+        """The windows that hold one of these tokens, some more than once."""
+        runs = [self._windows[self._ends[t - 1] if t else 0 : self._ends[t]] for t in tokens]
+        return np.concatenate(runs) if runs else np.zeros(0, np.intp)
+
+
+_OF_BACKGROUND: WeakKeyDictionary[Background, _Places] = WeakKeyDictionary()
+
+
+def _places(background: Background) -> _Places:
+    if background not in _OF_BACKGROUND:
+        _OF_BACKGROUND[background] = _Places(background)
+    return _OF_BACKGROUND[background]
+
+
 def _peak_tokens(evidence: Evidence) -> NDArray[np.int32]:
     """The commonest tokens at the peaks of the sampled windows, until they make up most."""
-    peaks = [int(e.token_ids[int(e.activations.argmax())]) for e in evidence.sampled]
-    tokens, counts = np.unique(np.array(peaks, np.int32), return_counts=True)
+    if not evidence.sampled:
+        return np.zeros(0, np.int32)
+    token_ids = np.stack([e.token_ids for e in evidence.sampled])
+    peaks = np.stack([e.activations for e in evidence.sampled]).argmax(axis=1)
+    tokens, counts = np.unique(token_ids[np.arange(len(peaks)), peaks], return_counts=True)
     order = np.argsort(-counts, kind="stable")
     enough = int(np.searchsorted(np.cumsum(counts[order]), PEAK_SHARE * len(peaks))) + 1
     return np.asarray(tokens[order[: min(enough, PEAK_TOKENS)]])

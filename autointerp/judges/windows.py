@@ -6,15 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from autointerp.judges import Marks
 from autointerp.latents import Example
+from autointerp.latents.windows import once_a_vocabulary
 from autointerp.latents.windows import separator as separator
 
 MARK, END = "«", "»"
 _quote = json.JSONEncoder(ensure_ascii=False).encode
+_NONE = -1  # in place of a token before a text begins
 _ESCAPED = str.maketrans({sign: f"\\u{ord(sign):04x}" for sign in (MARK, END)})
 
 
@@ -86,17 +85,18 @@ class _Written(dict[int, str]):
 
     def before(self, example: Example) -> str:
         """The tokens before the window, quoted."""
-        if not example.block.left_ids.shape[1]:
-            return '""'
-        return f'"{self._between.join(self._tokens(example.left_ids))}"'
+        block, row = example
+        ids = block.left_ids[row].tolist()
+        return f'"{self._joined(ids[ids.count(_NONE) :])}"'
 
     def text(self, example: Example) -> str:
         """The window, quoted."""
-        return f'"{self._between.join(self._tokens(example.token_ids))}"'
+        block, row = example
+        return f'"{self._joined(block.token_ids[row].tolist())}"'
 
     def marked(self, example: Example, marks: Marks) -> str:
         """The window, quoted, each run of marked tokens between the signs."""
-        tokens = self._tokens(example.token_ids)
+        tokens = list(map(self.__getitem__, example.token_ids.tolist()))
         places = set(marks.nonzero()[0].tolist())
         for place in places:
             if place - 1 not in places:
@@ -105,8 +105,8 @@ class _Written(dict[int, str]):
                 tokens[place] += END
         return f'"{self._between.join(tokens)}"'
 
-    def _tokens(self, ids: NDArray[np.int32]) -> list[str]:
-        return list(map(self.__getitem__, ids.tolist()))
+    def _joined(self, ids: Sequence[int]) -> str:
+        return self._between.join(map(self.__getitem__, ids))
 
 
 class _Tables:
@@ -114,17 +114,8 @@ class _Tables:
 
     def __init__(self, vocabulary: Sequence[str]) -> None:
         between = separator(vocabulary)
-        self.vocabulary = vocabulary
         self.plain = _Written(vocabulary, between, {})
         self.beside_marks = _Written(vocabulary, between, _ESCAPED)
 
 
-_last: list[_Tables] = []
-
-
-def _written(vocabulary: Sequence[str]) -> _Tables:
-    """The tables of a vocabulary: those of the last one are kept, which all windows of a run
-    share."""
-    if not _last or _last[0].vocabulary is not vocabulary:
-        _last[:] = [_Tables(vocabulary)]
-    return _last[0]
+_written = once_a_vocabulary(_Tables)

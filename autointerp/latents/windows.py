@@ -5,16 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import repeat
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autointerp.latents.names import LatentId, Source, Split
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,6 +186,18 @@ class LabelledSet:
     unavailable: Mapping[str, str]
     shortage: str | None
     dropped: int
+
+
+def once_a_vocabulary(make: Callable[[Sequence[str]], T]) -> Callable[[Sequence[str]], T]:
+    """What ``make`` makes of a vocabulary, kept for the last one: all windows of a run share it."""
+    last: list[tuple[Sequence[str], T]] = []
+
+    def of(vocabulary: Sequence[str]) -> T:
+        if not last or last[0][0] is not vocabulary:
+            last[:] = [(vocabulary, make(vocabulary))]
+        return last[0][1]
+
+    return of
 
 
 def separator(vocabulary: Sequence[str]) -> str:

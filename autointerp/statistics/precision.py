@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,16 +48,21 @@ def natural_precision(
     """
     if abs(sum(s.share for s in strata) - 1) > 1e-6:
         raise ValueError("the strata's shares must add up to 1")
-    rng = derived_generator(seed, "natural precision")
-    found = rate * _jeffreys(rng, positives.right, positives.n, draws)
+    found = rate * _jeffreys(positives.right, positives.n, draws, seed, 0)
     false = np.zeros(draws)
-    for stratum in strata:
-        wrong = stratum.negatives.n - stratum.negatives.right
-        false += (1 - rate) * stratum.share * _jeffreys(rng, wrong, stratum.negatives.n, draws)
+    for place, stratum in enumerate(strata, start=1):
+        negatives = stratum.negatives
+        wrong = _jeffreys(negatives.n - negatives.right, negatives.n, draws, seed, place)
+        false += (1 - rate) * stratum.share * wrong
     tail = (1 - level) / 2
     low, value, high = np.quantile(found / (found + false), [tail, 0.5, 1 - tail]).tolist()
     return NaturalPrecision(Interval(value, low, high), high - low <= 0.5)
 
 
-def _jeffreys(rng: np.random.Generator, hits: int, n: int, draws: int) -> NDArray[np.float64]:
-    return rng.beta(hits + 0.5, n - hits + 0.5, size=draws)
+@lru_cache(maxsize=1024)  # latents share few counts, and drawing costs more than all the rest
+def _jeffreys(hits: int, n: int, draws: int, seed: int, place: int) -> NDArray[np.float64]:
+    """[draws] of a rate's posterior under Jeffreys' prior, for each place of their own."""
+    rng = derived_generator(seed, "natural precision", place)
+    drawn = rng.beta(hits + 0.5, n - hits + 0.5, size=draws)
+    drawn.flags.writeable = False
+    return drawn

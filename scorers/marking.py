@@ -76,7 +76,14 @@ def mark(test: LabelledSet, seed: int) -> Marked:
 
 def own_marks(examples: Sequence[Example]) -> Masks:
     """Where the windows' owner is active at 0.3 of the window's maximum or more."""
-    activations = np.stack([example.activations for example in examples])
+    return _marked(_activations(examples))
+
+
+def _activations(examples: Sequence[Example]) -> NDArray[np.float32]:
+    return np.stack([example.activations for example in examples])
+
+
+def _marked(activations: NDArray[np.float32]) -> Masks:
     found: Masks = activations >= MARKED * activations.max(axis=1, keepdims=True)
     return found & (activations > 0)
 
@@ -103,11 +110,13 @@ def _pairs(positives: Sequence[Item], rng: np.random.Generator) -> list[tuple[in
     if not len(other):
         return []
     examples = [item.example for item in positives]
-    marks, active = own_marks(examples), np.stack([e.activations for e in examples]) > 0
+    activations = _activations(examples)
+    marks, active = _marked(activations), activations > 0
     touches = marks.astype(np.int32) @ active.T.astype(np.int32) > 0  # [marks of, in window]
+    never = (touches | touches.T)[np.ix_(one, other)]
     lengths = _lengths(examples)
-    unlike = np.where(touches | touches.T, _NEVER, _unlike(marks, lengths, lengths))
-    there, back = unlike[np.ix_(one, other)], unlike[np.ix_(other, one)].T
+    there = np.where(never, _NEVER, _unlike(marks[one], lengths[one], lengths[other]))
+    back = np.where(never, _NEVER, _unlike(marks[other], lengths[other], lengths[one]).T)
     rows, columns = _matched(np.minimum(there, back))
     gain = (back - there)[rows, columns]
     first = np.where(gain == 0, rng.random(len(rows)) < 0.5, gain > 0)

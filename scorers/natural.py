@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..judges import FreeJudge, Judge
-from ..latents import Background, Evidence, Explanation, Item, Metric
+from ..latents import Background, Evidence, ExampleBlock, Explanation, Item, Metric
 from ..statistics import Stratum, Tally, natural_precision
 from . import Materials
 from .labels import POSITIVE, Answer, tally
@@ -129,11 +129,14 @@ def _places(background: Background) -> _Places:
 
 def _peak_tokens(evidence: Evidence) -> NDArray[np.int32]:
     """The commonest tokens at the peaks of the sampled windows, until they make up most."""
-    if not evidence.sampled:
-        return np.zeros(0, np.int32)
-    token_ids = np.stack([e.token_ids for e in evidence.sampled])
-    peaks = np.stack([e.activations for e in evidence.sampled]).argmax(axis=1)
-    tokens, counts = np.unique(token_ids[np.arange(len(peaks)), peaks], return_counts=True)
+    rows: dict[ExampleBlock, list[int]] = {}
+    for block, row in evidence.sampled:
+        rows.setdefault(block, []).append(row)
+    peaks = [
+        block.token_ids[at, block.activations[at].argmax(axis=1)] for block, at in rows.items()
+    ]
+    found = np.concatenate([np.zeros(0, np.int32), *peaks])
+    tokens, counts = np.unique(found, return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    enough = int(np.searchsorted(np.cumsum(counts[order]), PEAK_SHARE * len(peaks))) + 1
+    enough = int(np.searchsorted(np.cumsum(counts[order]), PEAK_SHARE * len(found))) + 1
     return np.asarray(tokens[order[: min(enough, PEAK_TOKENS)]])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, get_args
 
 from autointerp.latents import Cost, Explanation, LatentId, Metric, Outcome, Score
@@ -45,7 +45,7 @@ EXPLANATION_COLUMNS = (
 def explanation_row(e: Explanation) -> tuple[Any, ...]:
     return (
         *(e.latent.coder, e.latent.index, e.kind, e.explainer, e.text, e.status, e.reason),
-        *(json.dumps(e.components), e.confidence, json.dumps(asdict(e.cost))),
+        *(json.dumps(e.components), e.confidence, json.dumps(vars(e.cost))),
         zlib.compress(json.dumps(dict(e.details), separators=(",", ":")).encode(), 6),
     )
 
@@ -79,7 +79,7 @@ def score_row(scored: Scored) -> tuple[Any, ...]:
     return (
         *(s.latent.coder, s.latent.index, s.explanation or "", s.scorer, scored.control),
         *(s.judge, s.headline, s.chance, json.dumps(metrics), s.status, s.reason),
-        *(json.dumps(asdict(s.cost)), json.dumps(dict(s.details)), pack_outcomes(s.outcomes)),
+        *(json.dumps(vars(s.cost)), json.dumps(dict(s.details)), pack_outcomes(s.outcomes)),
     )
 
 

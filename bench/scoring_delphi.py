@@ -71,7 +71,7 @@ async def scored(
         for scorer in (FuzzingScorer, DetectionScorer):
             target = Path(folder) / scorer.name
             target.mkdir()
-            made = scorer(client, n_examples_shown=items, verbose=False)
+            made = scorer(client, n_examples_shown=items, verbose=True)  # as its default is
             kept = partial(counted, folder=target)
             scorers.append(process_wrapper(made, preprocess=explained, postprocess=kept))
         dataset = LatentDataset(

@@ -18,6 +18,7 @@ from dataclasses import asdict, replace
 from functools import cache
 from math import ceil
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,9 @@ MARKED_FROM = 0.3  # of the window's maximum
 SHUFFLED, QUANTILED, DRAWN, MARKED = 42, 22, 42, 22  # seeds
 
 
+_ITEMS: WeakKeyDictionary[Materials, list[Item] | str] = WeakKeyDictionary()  # for both scorers
+
+
 class ProtocolOptions(JudgedOptions):
     """``protocol: delphi`` takes windows, order, marks and metrics as eai-delphi does."""
 
@@ -70,7 +74,9 @@ async def protocol_score(
     Raises:
         ValueError: if the materials lack the sample of active windows or the background.
     """
-    items = protocol_items(materials)
+    if materials not in _ITEMS:
+        _ITEMS[materials] = protocol_items(materials)
+    items = _ITEMS[materials]
     if isinstance(items, str):
         return too_few(explanation, items, scorer=scorer, judge=judge.name)
     asked_about = list(marks(items)) if marked else None

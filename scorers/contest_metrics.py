@@ -13,10 +13,10 @@ from ..latents import Failure, Metric, Number, Outcome
 from ..statistics import Tally, bootstrap_mean, wilson
 from ..subject.direction import Direction
 from .contests import Answers, Contest
+from .effects import is_equal
 
 HEADLINE = "gain"
 FEWEST = 10  # pairs at equal KL
-EQUAL = (0.5, 2.0)  # of the target: a KL outside is no longer equal
 UNEQUAL = "unequal "  # before the source of a pair at unequal KL
 
 Verdict = Literal["scored", "failed", "too_few_examples"]
@@ -36,9 +36,7 @@ class Table:
         return 1.0 if direction is None else self.answers.kl[direction] / self.target
 
     def _equal(self, contest: Contest) -> bool:
-        low, high = EQUAL
-        sides = (contest.first, contest.second)
-        return all(low <= self._ratio(side) <= high for side in sides)
+        return all(is_equal(self._ratio(side)) for side in (contest.first, contest.second))
 
     def outcomes(self) -> list[Outcome]:
         found: list[Outcome] = []

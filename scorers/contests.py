@@ -25,13 +25,15 @@ TOKENS = 8  # of a continuation
 @dataclass(frozen=True)
 class Contest:
     """``text`` is right if it is found to fit ``first`` better than ``second``; ``second`` None is
-    the subject left alone. ``prompt`` counts the prompts."""
+    the subject left alone. ``prompt`` counts the prompts. Only contests of one ``source`` and
+    ``lot`` are asked about together."""
 
     source: str
     text: str
     first: Direction
     second: Direction | None
     prompt: int
+    lot: int = 0
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,9 @@ async def by_reading(
     """Which continuation, sampled with the same noise, the judge finds to fit the text better.
 
     Every pair is shown in both orders, in different requests; where the answers differ it is
-    undecided, and so is a pair of equal continuations, which costs nothing.
+    undecided, and so is a pair of equal continuations, which costs nothing. No request has a
+    prompt twice, and a lot is shown alike whatever its source: where two sources have the same
+    pairs, a judge that goes by the pairs alone answers both alike.
     """
     between = separator(effects.prefixes.vocabulary)
     words = effects.prefixes.vocabulary.__getitem__
@@ -107,17 +111,19 @@ async def by_reading(
         for c in contests
     ]
     values: list[float | NoVerdict] = [0.5] * len(contests)
+    together: dict[tuple[str, int, str], list[int]] = {}
+    for i, c in enumerate(contests):
+        if pairs[i].first != pairs[i].second:
+            together.setdefault((c.source, c.lot, c.text), []).append(i)
 
-    async def read(wanted: str) -> None:
-        at = [i for i, c in enumerate(contests) if c.text == wanted]
-        at = [i for i in at if pairs[i].first != pairs[i].second]
-        rng = derived_generator(seed, latent, "intervention", "order", wanted)
+    async def read(lot: int, wanted: str, at: Sequence[int]) -> None:
+        rng = derived_generator(seed, latent, "intervention", "order", lot)
         turned = [bool(bit) for bit in rng.integers(2, size=len(at))]
         found = await _both_orders(judge, wanted, [pairs[i] for i in at], turned)
         for i, value in zip(at, found, strict=True):
             values[i] = value
 
-    await asyncio.gather(*map(read, dict.fromkeys(c.text for c in contests)))
+    await asyncio.gather(*(read(lot, text, at) for (_, lot, text), at in together.items()))
     return Answers(values, await moved(effects, strengths, prompts))
 
 
@@ -128,8 +134,6 @@ async def _both_orders(
     turned: Sequence[bool],
 ) -> list[float | NoVerdict]:
     """How often of two times each pair's first was chosen; ``turned`` are shown second first."""
-    if not pairs:
-        return []
     rounds = [list(turned), [not turn for turn in turned]]
     replies = await asyncio.gather(
         *(

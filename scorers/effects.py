@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # it imports torch
     from ..subject.steering import Steering
 
 TIE = 1e-4  # nats: what a batch's other rows may change
+EQUAL = (0.5, 2.0)  # of the target: a KL divergence outside is no longer equal
 
 
 class Effects(Protocol):
@@ -86,6 +87,12 @@ def _mass(logprobs: NDArray[np.float64], named: NDArray[np.bool_]) -> NDArray[np
     top = chosen.max(axis=1, keepdims=True)
     mass: NDArray[np.float64] = top[:, 0] + np.log(np.exp(chosen - top).sum(axis=1))
     return mass
+
+
+def is_equal(ratio: float) -> bool:
+    """Whether a KL divergence at this multiple of the target may be compared with others at it."""
+    low, high = EQUAL
+    return low <= ratio <= high
 
 
 def better(first: float, second: float) -> float:

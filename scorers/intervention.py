@@ -8,37 +8,23 @@ pair of steered and clean text is told apart by fluency too and therefore stands
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import Field
 
-from ..examples.prefixes import Prompts
+from ..examples.prefixes import Prompt, Prompts
 from ..judges import Judge
 from ..judges.pairs import LikelihoodJudge, PairJudge, TokenJudge
-from ..latents import (
-    AutointerpError,
-    Explanation,
-    LatentId,
-    Metric,
-    Number,
-    Outcome,
-    Score,
-)
+from ..latents import AutointerpError, Explanation, Metric, Number, Outcome, Score
+from ..latents.scales import Scale
 from ..registry import scorers
-from ..statistics import derived_generator
-from ..subject.direction import Direction
 from . import JudgedOptions, Materials
 from .contest_metrics import FEWEST, HEADLINE, Table, Verdict, mean_of, share
-from .contests import Answers, Contest, by_reading, by_tokens
+from .contest_sides import Sides, sides_of
+from .contests import Answers, Contest, by_reading, by_tokens, moved, strengths_of
 from .effects import Effects, better, rises_without
-from .surprisals import by_surprisal
-
-RANDOM = 2  # random directions of each latent
-OTHERS = 4  # latents whose explanations take turns in place of the latent's own
-TRIED = 4  # times as many latents as there are to be foils
+from .likelihood_contests import by_surprisal
 
 Beside = Literal["direction", "clean", "null", "null_own"]
 
@@ -54,19 +40,6 @@ class InterventionOptions(JudgedOptions):
 
     def needs(self) -> frozenset[str]:
         return frozenset({"judge", "effects"})
-
-
-@dataclass(frozen=True)
-class Sides:
-    """All that the pairs of one latent are made of."""
-
-    own: Direction
-    foils: tuple[Direction, ...]
-    random: tuple[Direction, ...]
-    text: str
-    others: tuple[str, ...]  # texts of latents on neither side
-    null: str | None  # the text of the first random direction, if it has one
-    negative: str | None  # of steering the other way, where activations may be negative
 
 
 class Judged(NamedTuple):
@@ -109,92 +82,52 @@ class InterventionScorer:
         if len(prompts) < FEWEST:
             few = f"{len(prompts)} TEST prompts; {FEWEST} are needed"
             return self._score(explanation, "too_few_examples", few)
-        sides = await self._sides(explanation, materials.peers)
+        sides = await self._sides(explanation, materials)
         if isinstance(sides, str):
             return self._score(explanation, "too_few_examples", sides)
-        contests = self._contests(sides, len(prompts))
+        kept = ("own", "other", "negative", *self.options.beside)
+        contests = [c for c in sides.contests(len(prompts), self.seed) if c.source in kept]
         judged = await self._judged(contests, prompts, sides)
-        answers = judged.answers
         kinds = ["neutral"] * len(prompts.neutral) + ["activating"] * len(prompts.activating)
-        table = Table(contests, answers, kinds, self._effects.target, self.seed)
+        table = Table(contests, judged.answers, kinds, self._effects.target, self.seed)
         outcomes, metrics = table.outcomes() + judged.more, {**table.metrics(), **judged.metrics}
-        details = {"kl": answers.kl[sides.own], "foils": [str(f.latent) for f in sides.foils]}
+        details = await self._details(sides, prompts, materials)
         return self._score(explanation, *table.verdict(), metrics, outcomes, details)
 
-    async def _sides(self, explanation: Explanation, peers: Sequence[Explanation]) -> Sides | str:
+    async def _sides(self, explanation: Explanation, materials: Materials) -> Sides | str:
         """The directions and texts, or why there are none."""
-        effects, latent = self._effects, explanation.latent
-        own = Direction(latent)
-        strength = await effects.strength(own)
-        if not strength.reachable:
-            return f"unreachable: the KL divergence saturates at {strength.kl:.3g} nats"
-        others = [e for e in peers if e.latent != latent and e.text != explanation.text]
-        others.sort(key=lambda e: e.latent)
-        rng = derived_generator(self.seed, latent, "intervention", "others")
-        drawn = [others[i] for i in rng.permutation(len(others)).tolist()]
-        if len(drawn) < 2:
-            return "too few other latents of the coder have an explanation of another effect"
-        other, *drawn = drawn
-        foils = await self._foils(latent, [e for e in drawn if e.text != other.text])
-        if not foils:
-            return "no other latent reaches the KL divergence on this one's SELECT prompts"
-        random = tuple(Direction(latent, number) for number in range(RANDOM))
-        null, negative = await asyncio.gather(
-            self._text(random[0], "null_own" in self.options.beside),
-            self._text(replace(own, sign=-1.0), effects.steering.is_signed(latent.coder)),
-        )
-        against = {peer.text for peer in drawn if Direction(peer.latent) in foils}
-        texts = [other.text, *(peer.text for peer in drawn if peer.text not in against)]
-        return Sides(
-            own=own,
-            foils=foils,
-            random=random,
-            text=explanation.text,
-            others=tuple(texts[:OTHERS]),
-            null=null,
-            negative=negative,
-        )
+        nulls = "null_own" in self.options.beside
+        sides = await sides_of(
+            self._effects, explanation, materials.peers,
+            foils=self.options.foils, nulls=nulls, seed=self.seed,
+        )  # fmt: skip
+        compared = isinstance(self.judge, LikelihoodJudge)
+        if compared and isinstance(sides, Sides) and len(sides.others) < 2:
+            return "one other latent's explanation; two are needed to compare one with the other"
+        return sides
 
-    async def _text(self, direction: Direction, wanted: bool) -> str | None:
-        """The explanation of a direction's effect, if it is wanted and there is one."""
-        written = await self._effects.write(direction) if wanted else None
-        return written.text if written and written.status == "explained" else None
+    async def _details(
+        self, sides: Sides, prompts: Prompts, materials: Materials
+    ) -> dict[str, Any]:
+        """Who was compared, how far the latent was steered, and the KL divergence on TEST."""
+        strength = await self._effects.strength(sides.own)
+        scale = Scale.of_evidence(materials.evidence) if materials.evidence else None
+        kinds = {"neutral": prompts.neutral, "activating": prompts.activating}
+        return {
+            "kl": {kind: await self._kl(sides, of) for kind, of in kinds.items() if of},
+            "strength": strength.s,
+            "over_maximum": strength.s / scale.strong if scale else None,
+            "over_state": strength.ratio,
+            "foils": [str(foil.latent) for foil in sides.foils],
+            "others": len(sides.turns),
+        }
 
-    async def _foils(self, latent: LatentId, drawn: Sequence[Explanation]) -> tuple[Direction, ...]:
-        """The first of the drawn that reach the target on this latent's SELECT prompts: on their
-        own, half of which they are active at, the same strength moves less."""
-        found: list[Direction] = []
-        for peer in drawn[: TRIED * self.options.foils]:
-            direction = Direction(peer.latent)
-            if (await self._effects.strength(direction, latent)).reachable:
-                found.append(direction)
-            if len(found) == self.options.foils:
-                break
-        return tuple(found)
-
-    def _contests(self, sides: Sides, prompts: int) -> list[Contest]:
-        """All contests, by prompt; at half of the prompts, drawn at random, the one of the two
-        random directions takes the latent's place in the null, at the others the other."""
-        own, random = sides.own, sides.random
-        rng = derived_generator(self.seed, own.latent, "intervention", "null")
-        turns = (rng.permutation(prompts) % RANDOM).tolist()
-        found = []
-        for i in range(prompts):
-            foil = sides.foils[i % len(sides.foils)]
-            found += [
-                Contest("own", sides.text, own, foil, i),
-                Contest("other", sides.others[i % len(sides.others)], own, foil, i),
-                Contest("direction", sides.text, own, random[i % len(random)], i),
-                Contest("clean", sides.text, own, None, i),
-                Contest("null", sides.text, random[turns[i]], random[1 - turns[i]], i),
-            ]
-            if sides.null is not None:
-                found.append(Contest("null_own", sides.null, random[0], foil, i))
-            if sides.negative is not None:
-                negative = replace(own, sign=-1.0)
-                found.append(Contest("negative", sides.negative, negative, foil, i))
-        kept = ("own", "other", "negative", *self.options.beside)
-        return [c for c in found if c.source in kept]
+    async def _kl(self, sides: Sides, prompts: Sequence[Prompt]) -> dict[str, float]:
+        """Mean KL in nats of the latent and of its foils."""
+        directions = (sides.own, *sides.foils)
+        strengths = await strengths_of(self._effects, directions, sides.own.latent)
+        own, *foils = (await moved(self._effects, strengths, prompts)).values()
+        return {"own": own, "foils": sum(foils) / len(foils)}
 
     async def _judged(self, contests: Sequence[Contest], prompts: Prompts, sides: Sides) -> Judged:
         judge, effects, latent = self.judge, self._effects, sides.own.latent
@@ -220,7 +153,7 @@ class InterventionScorer:
     async def _ablation(self, judge: TokenJudge, sides: Sides, prompts: Prompts) -> list[Outcome]:
         """Whether taking the latent away costs the text's tokens more than another's."""
         vocabulary = self._effects.prefixes.vocabulary
-        sets = [judge.promoted(text, vocabulary) for text in (sides.text, sides.others[0])]
+        sets = [judge.promoted(text, vocabulary) for text in (sides.text, sides.turns[0])]
         latent = sides.own.latent
         found = await rises_without(self._effects, latent, prompts.activating, sets)
         return [Number(better(-own, -other), "ablation") for own, other in found.T.tolist()]

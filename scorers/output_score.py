@@ -1,7 +1,7 @@
 """Output score: does steering with the latent make its logit-lens tokens likelier?
 
-At neutral TEST prompts and equal KL: (1 − best rank / V) · largest probability among the latent's
-top logit-lens tokens, steered, less that of random directions at the same KL. After Arad et al.,
+At neutral TEST prompts: (1 − best rank / V) · largest probability among the latent's top logit-lens
+tokens, steered, less that of random directions at the same KL divergence. After Arad et al.,
 "SAEs are good for steering, if you select the right features", 2025, who steer one prompt with
 ten times the largest activation and compare with nothing: that is ``protocol: published``.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -22,11 +23,13 @@ from ..patterns import Lexicon
 from ..registry import Options, scorers
 from ..statistics import bootstrap_mean
 from ..subject.direction import Direction
+from ..subject.strengths import Strength
 from . import Materials
-from .effects import Effects
+from .effects import Effects, is_equal
 
 HEADLINES = {"standard": "over_random", "published": "steered"}
 FEWEST = 8  # neutral prompts
+SELECTED = 64  # neutral SELECT prompts, on which strengths are found
 TOKENS = 20  # of the logit lens
 TIMES = 10  # the largest activation is the published strength
 
@@ -34,7 +37,8 @@ Values = Mapping[str, NDArray[np.float64]]  # [n], by what was done to the subje
 
 
 class OutputScoreOptions(Options):
-    """``prompts`` neutral TEST prompts; the value of ``random`` directions is their mean.
+    """``prompts`` neutral TEST prompts; the value of ``random`` directions is the mean over those
+    whose KL divergence there is still equal.
 
     ``protocol: published`` heeds neither: at the last token of one neutral TEST prompt it adds the
     latent with ten times the largest activation that any latent of the coder has there.
@@ -48,9 +52,35 @@ class OutputScoreOptions(Options):
         return frozenset({"effects"})
 
 
+@dataclass(frozen=True, eq=False)
+class Steered:
+    """What one direction does at the TEST prompts."""
+
+    clean: NDArray[np.float64]  # [n] values
+    steered: NDArray[np.float64]  # [n]
+    strength: Strength  # found on SELECT
+    ratio: float  # of the mean KL divergence here to the target
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether it may be compared with others at the target KL divergence."""
+        return self.strength.reachable and is_equal(self.ratio)
+
+    @property
+    def why(self) -> str:
+        """Why it may not be."""
+        if not self.strength.reachable:
+            return f"unreachable: the KL divergence saturates at {self.strength.kl:.3g} nats"
+        return f"on TEST the latent's KL divergence is {self.ratio:.2f} of the target"
+
+
 @scorers.register("output_score", OutputScoreOptions)
 class OutputScorer:
-    """Scores the latent, not a text. ``over_clean`` is the rise over the subject left alone."""
+    """Scores the latent, not a text. ``over_clean`` is the rise over the subject left alone.
+
+    ``kl_ratio`` is the latent's KL divergence at the TEST prompts over the target; far from 1, the
+    latent is not scored. ``unequal`` counts the random directions left out for theirs.
+    """
 
     reads: Literal["input", "output"] | None = None
 
@@ -82,42 +112,49 @@ class OutputScorer:
 
     async def _standard(self, materials: Materials, lens: Sequence[int]) -> Score:
         effects, latent = self._effects, materials.latent
-        prompts = effects.prefixes.of(latent, "test", 2 * self.options.prompts).neutral
-        own = Direction(latent)
-        shortage = await self._shortage(own, len(prompts))
-        if shortage is not None:
-            return self._score(materials, reason=shortage)
-        prompts = prompts[: self.options.prompts]
-        clean, steered = await self._values(own, prompts, lens)
+        count = self.options.prompts
+        prompts = effects.prefixes.of(latent, "test", 2 * count).neutral[:count]
+        select = effects.prefixes.of(latent, "select", 2 * SELECTED).neutral[:SELECTED]
+        for split, found in (("TEST", prompts), ("SELECT", select)):
+            if len(found) < FEWEST:
+                few = f"{len(found)} neutral {split} prompts; {FEWEST} are needed"
+                return self._score(materials, reason=few)
+        own = await self._steered(Direction(latent), select, prompts, lens)
+        metrics = {"kl_ratio": Metric(own.ratio, n=len(prompts))}
+        if not own.is_equal:
+            return self._score(materials, metrics, reason=own.why)
+        numbers = range(self.options.random)
         random = await asyncio.gather(
-            *(self._values(Direction(latent, i), prompts, lens) for i in range(self.options.random))
+            *(self._steered(Direction(latent, i), select, prompts, lens) for i in numbers)
         )
-        chance = np.mean([value for _, value in random], axis=0)
-        values = {"steered": steered, "clean": clean, "random": chance}
-        metrics = _means(values) | {"over_random": self._mean(steered - chance)}
-        metrics |= {"over_clean": self._mean(steered - clean)}
+        equal = [one.steered for one in random if one.is_equal]
+        metrics["unequal"] = Metric(float(len(random) - len(equal)), n=len(random))
+        if not equal:
+            none = "no random direction is at the same KL divergence on TEST"
+            return self._score(materials, metrics, reason=none)
+        values = {"steered": own.steered, "clean": own.clean, "random": np.mean(equal, axis=0)}
+        metrics |= _means(values)
+        for name in ("random", "clean"):
+            metrics[f"over_{name}"] = self._mean(own.steered - values[name])
         return self._score(materials, metrics, values)
 
-    async def _shortage(self, own: Direction, prompts: int) -> str | None:
-        """Why the latent cannot be scored, if it cannot."""
-        if prompts < FEWEST:
-            return f"{prompts} neutral TEST prompts; {FEWEST} are needed"
-        strength = await self._effects.strength(own)
-        if not strength.reachable:
-            return f"unreachable: the KL divergence saturates at {strength.kl:.3g} nats"
-        return None
-
-    async def _values(
-        self, direction: Direction, prompts: Sequence[Prompt], lens: Sequence[int]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """[n] the value of every prompt, clean and steered."""
-        s = (await self._effects.strength(direction)).s
+    async def _steered(
+        self,
+        direction: Direction,
+        select: Sequence[Prompt],
+        prompts: Sequence[Prompt],
+        lens: Sequence[int],
+    ) -> Steered:
+        """What a direction does at the prompts, at the strength found on those of SELECT."""
+        effects = self._effects
+        strength = await effects.steering.strength(direction, select, effects.target)
+        kl = await effects.steering.kl(direction, strength.s, prompts)
         found = []
-        for part in parts(prompts, len(self._effects.prefixes.vocabulary)):
-            pair = await self._effects.steering.next_tokens(direction, s, part)
+        for part in parts(prompts, len(effects.prefixes.vocabulary)):
+            pair = await effects.steering.next_tokens(direction, strength.s, part)
             found.append(np.stack([output_value(logprobs, lens) for logprobs in pair]))
         clean, steered = np.concatenate(found, axis=1)
-        return clean, steered
+        return Steered(clean, steered, strength, kl / effects.target)
 
     def _mean(self, values: NDArray[np.float64]) -> Metric:
         interval = bootstrap_mean(values, [""] * len(values), seed=self.seed)

@@ -9,6 +9,7 @@ from itertools import chain
 
 from autointerp.judges import Marks, NoVerdict, Verdict
 from autointerp.judges.llm import LLMJudgeOptions
+from autointerp.judges.pairs import TextPair
 from autointerp.latents import Example, LatentId
 
 PROMPT = LLMJudgeOptions().texts_per_prompt
@@ -50,3 +51,20 @@ class Clustering:
         latent: LatentId,
     ) -> list[Verdict | NoVerdict]:
         return await self.detect(explanation, examples, latent=latent)
+
+
+@dataclass
+class PairClustering:
+    """Prefers the continuation of which more words stand in other continuations of the prompt."""
+
+    name: str = "clustering"
+
+    async def prefer(self, explanation: str, pairs: Sequence[TextPair]) -> list[int | NoVerdict]:
+        found: list[int | NoVerdict] = []
+        for start in range(0, len(pairs), PROMPT):
+            prompt = pairs[start : start + PROMPT]
+            texts = [set(text.split()) for pair in prompt for text in (pair.first, pair.second)]
+            counts = Counter(chain.from_iterable(texts))
+            first, second = ([sum(map(counts.__getitem__, t)) for t in texts[i::2]] for i in (0, 1))
+            found += [int(b > a) for a, b in zip(first, second, strict=True)]
+        return found

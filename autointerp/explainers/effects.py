@@ -20,6 +20,7 @@ from autointerp.examples.prefixes import Prefixes, Prompt, parts
 from autointerp.explainers.single_pass import DESCRIPTION_WORDS, LABEL_WORDS, text_of
 from autointerp.judges.windows import quoted
 from autointerp.latents import Evidence, Explanation, LabelledSet, LatentId
+from autointerp.latents.scales import Scale
 from autointerp.llm.client import LLMClient, LLMFailure
 from autointerp.llm.templates import Templates, ask
 from autointerp.patterns import Clause, Pattern, Token
@@ -138,10 +139,11 @@ class EffectsExplainer:
         if found < FEWEST:
             few = f"{found} SELECT prompts; {FEWEST} are needed"
             return self._none(latent, "too_few_examples", few)
+        scale = Scale.of_evidence(evidence)
         if not self.steering.is_signed(latent.coder):
-            return await self.write(Direction(latent))
+            return await self.write(Direction(latent), scale)
         own, other = await asyncio.gather(
-            self.write(Direction(latent)), self.write(Direction(latent, sign=-1.0))
+            self.write(Direction(latent), scale), self.write(Direction(latent, sign=-1.0), scale)
         )
         negative = {**other.details, "text": other.text, "reason": other.reason}
         return replace(own, details={**own.details, "negative": negative})
@@ -161,8 +163,11 @@ class EffectsExplainer:
         # One who is cancelled must not take the search from those who wait for it too.
         return await asyncio.shield(self._strengths[key])
 
-    async def write(self, direction: Direction) -> Explanation:
+    async def write(self, direction: Direction, scale: Scale | None = None) -> Explanation:
         """Explain the effect of a direction, a latent's or a random one.
+
+        ``details`` have the strength, that over the strong activations of ``scale``, and the size
+        of what it adds over that of what it is added to.
 
         Raises:
             BudgetExhausted: if a budget is spent.
@@ -170,7 +175,13 @@ class EffectsExplainer:
         """
         latent = direction.latent
         strength = await self.strength(direction)
-        details = {"strength": strength.s, "kl": strength.kl, "target": self.options.target}
+        details = {
+            "strength": strength.s,
+            "over_maximum": strength.s / scale.strong if scale else None,
+            "over_state": strength.ratio,
+            "kl": strength.kl,
+            "target": self.options.target,
+        }
         if not strength.reachable:
             reason = f"unreachable: the KL divergence saturates at {strength.kl:.3g} nats"
             return replace(self._none(latent, "no_explanation", reason), details=details)

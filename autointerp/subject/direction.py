@@ -11,11 +11,11 @@ from autointerp.latents import LatentId
 class Direction:
     """A direction in which to steer, before its strength.
 
-    ``latent`` says whose coder, and so at which hook and in which units. ``foil`` None is the
+    ``latent`` says whose coder, and so at which hook and in which units. ``random`` None is the
     latent's own decoder row; a number is that one of the latent's random directions, which have
     the covariance of what is at the hook and length 1. ``sign`` −1 steers the other way.
     """
 
     latent: LatentId
-    foil: int | None = None
+    random: int | None = None
     sign: float = 1.0

@@ -47,11 +47,11 @@ class Directions:
     def vector(self, direction: Direction) -> Tensor:
         """The vector [d_out] of a direction, its sign included."""
         place = self.places[direction.latent.coder]
-        if direction.foil is None:
+        if direction.random is None:
             row: Tensor = place.coder.W_dec[direction.latent.index].float()
             return direction.sign * row
         states = self._states_at(place.writes)
-        generator = derived_generator(self._seed, "foil", direction.latent, direction.foil)
+        generator = derived_generator(self._seed, "random", direction.latent, direction.random)
         weights = torch.from_numpy(generator.standard_normal(len(states), np.float32))
         mixed: Tensor = weights.to(states.device) @ states
         return mixed * (direction.sign / float(mixed.norm()))
@@ -74,7 +74,7 @@ class Directions:
 
 
 def check_direction(direction: Direction, attached: Coders, can_mix: bool) -> None:
-    """Raise AutointerpError if there is no such latent, or no texts to mix a foil from."""
+    """Raise AutointerpError if there is no such latent, or no texts to make a random one of."""
     latent = direction.latent
     if latent.coder not in attached:
         known = ", ".join(attached)
@@ -82,7 +82,7 @@ def check_direction(direction: Direction, attached: Coders, can_mix: bool) -> No
     width = attached[latent.coder][0].d_sae
     if not 0 <= latent.index < width:
         raise AutointerpError(f"{latent} is out of range; {latent.coder} has {width} latents")
-    if direction.foil is not None and not can_mix:
+    if direction.random is not None and not can_mix:
         raise AutointerpError(
             f"a random direction beside {latent} needs texts to learn the hook's covariance"
             " from; give Steering some"

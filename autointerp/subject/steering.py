@@ -50,7 +50,7 @@ class Steering:
         attached: each coder by name with the hook point it reads and the one it writes (None: the
             same); on the subject's device, unless ``workers`` are given.
         texts: rows of token ids, some hundreds of them, from which random directions learn the
-            covariance of what is at a hook. Needed only for directions with a ``foil``.
+            covariance of what is at a hook. Needed only for those.
         seed: what sampled tokens and random directions derive from, with what they are for.
         workers: who steers, each in a thread of its own, as :meth:`Engine.answer` does of an
             engine with the same seed and texts.

@@ -20,8 +20,10 @@ from planted_coders import Planted
 from steered_world import SteeredWorld, where
 
 from autointerp.config import build_config
+from autointerp.examples.sampling import evidence
 from autointerp.explainers.effects import EffectsExplainer, EffectsOptions
 from autointerp.latents import AutointerpError, Explanation, LatentId
+from autointerp.latents.scales import Scale
 from autointerp.llm.templates import Templates
 from autointerp.patterns import Token, parse
 from autointerp.registry import explainers
@@ -97,6 +99,11 @@ def test_planted_latents_are_explained_by_the_tokens_that_they_promote(
         assert set(latent.promoted) <= named(explanation.text)
         assert len(named(explanation.text)) <= 6  # the decoder row leans to the sibling's
         assert abs(explanation.details["kl"] - 1) <= 0.05
+        scale = Scale.of_evidence(evidence(world.store, where(latent)))
+        assert scale is not None
+        over = explanation.details["strength"] / scale.strong
+        assert explanation.details["over_maximum"] == pytest.approx(over)
+        assert 0.01 < explanation.details["over_state"] < 10
 
 
 def test_latents_of_signed_coders_have_two_effects(world: SteeredWorld) -> None:
@@ -124,6 +131,7 @@ def test_a_random_direction_is_explained_by_the_same_pipeline(world: SteeredWorl
     assert null.status == "explained"
     assert null.details["strength"] != own.details["strength"]
     assert null.text != own.text
+    assert null.details["over_maximum"] is None  # it has no activations
 
 
 def test_tokens_are_named_by_the_size_of_their_rise() -> None:

@@ -87,6 +87,10 @@ def test_the_latents_own_effect_is_told(scores: list[Score]) -> None:
         assert high is not None
         assert low <= values["gain"] <= high
         assert len(score.details["foils"]) <= 2
+        assert 0.01 < score.details["over_state"] < 10
+        assert score.details["over_maximum"] > 0
+        by_kind = [of["own"] for of in score.details["kl"].values()]
+        assert np.mean(by_kind) == pytest.approx(values["kl_ratio"], rel=1e-3)
 
 
 def test_scores_do_not_depend_on_what_else_is_in_flight(
@@ -198,8 +202,8 @@ def test_the_question_has_no_truth_in_it(world: SteeredWorld, tmp_path: Path) ->
     seen = {(line["before"], line["A"], line["B"]) for line in lines}
     assert all((before, b, a) in seen for before, a, b in seen)
     for question in asked:
-        shown = LINE.findall(question)
-        assert len(set(shown)) == len(shown)
+        shown = [json.loads(line)["before"] for line in LINE.findall(question)]
+        assert len(set(shown)) == len(shown)  # or what recurs would give itself away
 
 
 def test_replies_that_cannot_be_used_are_failures(world: SteeredWorld, tmp_path: Path) -> None:

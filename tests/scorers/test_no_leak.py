@@ -11,22 +11,28 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pytest
-from clustering import Clustering
+import steered_world
+from clustering import Clustering, PairClustering
+from given_sets import with_test
 from numpy.typing import NDArray
+from planted_coders import Planted
 from sklearn.ensemble import HistGradientBoostingClassifier
+from steered_world import where
 
 from autointerp.examples.harvest import collect
 from autointerp.examples.options import Attached, CorpusOptions, ExampleOptions
 from autointerp.examples.sampling import SetBuilder
 from autointerp.examples.store import ExampleStore
+from autointerp.explainers.effects import EffectsExplainer
 from autointerp.judges import Marks, NoVerdict, Verdict
-from autointerp.latents import Evidence, Example, Explanation, Label, LabelledSet, LatentId
-from autointerp.scorers import Materials
+from autointerp.latents import Evidence, Example, Explanation, Label, LabelledSet, LatentId, Score
 from autointerp.scorers.detection import DetectionScorer
 from autointerp.scorers.fuzzing import FuzzingScorer
+from autointerp.scorers.intervention import InterventionScorer
 from autointerp.sections import DEMO, DEMO_CODERS
 from autointerp.statistics import auroc
 from autointerp.subject.checkpoints import load_coder
@@ -60,7 +66,8 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Sets:
     found, latents = Sets(), _latents(store)
     builder = SetBuilder(store, "test", latents)
     for latent in latents:
-        found.shown[latent], found.test[latent] = builder.take(latent)
+        found.shown[latent], labelled = builder.take(latent)
+        found.test[latent] = labelled()
     return found
 
 
@@ -137,7 +144,7 @@ def watch(sets: Sets, scorer: str, negatives: str) -> Seen:
     rows = []
     for number, (latent, test) in enumerate(sets.test.items()):
         explanation = Explanation(latent, "a thing", "by hand")
-        score = asyncio.run(built.score(explanation, Materials(latent, test)))
+        score = asyncio.run(built.score(explanation, with_test(latent, test)))
         for outcome in score.outcomes:
             assert isinstance(outcome, Label)
             assert outcome.probability is not None
@@ -196,7 +203,7 @@ def test_the_texts_of_a_prompt_do_not_give_one_another_away(
     found = []
     for latent, test in sets.test.items():
         score = asyncio.run(
-            built.score(Explanation(latent, "not read", "by hand"), Materials(latent, test))
+            built.score(Explanation(latent, "not read", "by hand"), with_test(latent, test))
         )
         if score.status == "scored":
             found.append(score.metrics[score.headline].value)
@@ -215,13 +222,33 @@ def test_a_judge_that_clusters_finds_a_token_that_gives_positives_away(sets: Set
     assert np.mean(right) > 0.8
 
 
+def test_the_continuations_of_a_prompt_do_not_give_one_another_away(
+    planted: Planted, tmp_path: Path
+) -> None:
+    world = steered_world.build(planted, tmp_path)
+
+    async def work(effects: EffectsExplainer) -> list[Score]:
+        latents = [where(latent) for latent in world.latents(16)]
+        known = await asyncio.gather(*(world.explain(effects, latent) for latent in latents))
+        scorer = InterventionScorer(judge=PairClustering(), effects=effects)  # type: ignore[arg-type]
+        scores = (scorer.score(e, world.materials(e.latent, known)) for e in known)
+        return await asyncio.gather(*scores)
+
+    scores = [score for score in world.run(work) if score.status == "scored"]
+    assert len(scores) >= 12
+    assert all(score.metrics["gain"].value == 0 for score in scores)
+    for source in ("own", "other", "null"):
+        mean = np.mean([score.metrics[source].value for score in scores])
+        assert mean == pytest.approx(0.5, abs=0.08)
+
+
 def test_marks_are_as_often_true_as_false(sets: Sets) -> None:
     """Of every latent, the same masks stand on the positives and on the negatives."""
     judge = Watching()
     built = FuzzingScorer(judge=judge)
     for latent, test in sets.test.items():
         score = asyncio.run(
-            built.score(Explanation(latent, "x", "by hand"), Materials(latent, test))
+            built.score(Explanation(latent, "x", "by hand"), with_test(latent, test))
         )
         masks: dict[str, list[bytes]] = {}
         for outcome in score.outcomes:

@@ -156,9 +156,9 @@ def test_results_do_not_depend_on_the_batch(world: World) -> None:
     texts = world.prompts[2:]
 
     async def ask(steering: Steering, latent: LatentId) -> Any:
-        foil = Direction(latent, foil=1)
+        random = Direction(latent, random=1)
         strength = await steering.strength(Direction(latent), world.prompts, 0.5)
-        other = await steering.strength(foil, world.prompts, 0.5)
+        other = await steering.strength(random, world.prompts, 0.5)
         shown = await steering.continuations(Direction(latent), strength.s, world.prompts * 2)
         return strength, other, [text.tolist() for text in shown]
 
@@ -236,7 +236,7 @@ def test_what_a_random_direction_is(llama: World) -> None:
     directions = Directions(llama.subject, llama.attached, texts, seed=5)
     latent, hook = LatentId("transcoder", 3), llama.attached["transcoder"][2]
     assert hook is not None
-    drawn = torch.stack([directions.vector(Direction(latent, foil=i)) for i in range(3000)])
+    drawn = torch.stack([directions.vector(Direction(latent, random=i)) for i in range(3000)])
     torch.testing.assert_close(drawn.norm(dim=1), torch.ones(3000))
     states = [b.states[hook][:, 1:] for b in llama.subject.activations(texts, [hook])]
     covariance = torch.cat(states).flatten(0, 1).T.cov()
@@ -245,10 +245,10 @@ def test_what_a_random_direction_is(llama: World) -> None:
     assert float((found - expected).norm() / expected.norm()) < 0.2  # length 1 shrinks the largest
     assert float(variances[-1] / variances[0]) > 20  # far from a direction with equal odds
     again = Directions(llama.subject, llama.attached, texts, seed=5)
-    for one in (Direction(latent, foil=7), Direction(latent, foil=7, sign=-1.0)):
+    for one in (Direction(latent, random=7), Direction(latent, random=7, sign=-1.0)):
         torch.testing.assert_close(again.vector(one), one.sign * drawn[7])
     other = Directions(llama.subject, llama.attached, texts, seed=6)
-    assert float((other.vector(Direction(latent, foil=7)) - drawn[7]).norm()) > 0.1
+    assert float((other.vector(Direction(latent, random=7)) - drawn[7]).norm()) > 0.1
 
 
 def test_planted_latents_raise_the_tokens_they_promote(planted: Planted, words: World) -> None:
@@ -347,7 +347,11 @@ def test_measuring_probes_meanwhile_changes_neither(planted: Planted, words: Wor
     [
         (Direction(LatentId("other", 0)), 4, "no coder 'other' to steer with (known: plain, "),
         (Direction(LatentId("plain", 12)), 4, "plain/12 is out of range; plain has 12 latents"),
-        (Direction(LatentId("plain", 0), foil=0), 4, "needs texts to learn the hook's covariance"),
+        (
+            Direction(LatentId("plain", 0), random=0),
+            4,
+            "needs texts to learn the hook's covariance",
+        ),
         (Direction(LatentId("plain", 0)), 0, "steering needs prompts, each of at least one token"),
         (Direction(LatentId("plain", 0)), 41, "take 41 tokens and the context has 40"),
     ],

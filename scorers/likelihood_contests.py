@@ -1,7 +1,7 @@
 """Contests decided by surprisal: after whose continuation is the explanation likelier?
 
-The difference between the two continuations is taken less its mean over explanations of other
-latents, since some continuations make any explanation likelier.
+The difference between the two continuations, in nats a word, is taken less its mean over
+explanations of other latents, since some continuations make every word likelier.
 """
 
 from __future__ import annotations
@@ -28,8 +28,12 @@ async def by_surprisal(
     *,
     latent: LatentId,
 ) -> tuple[Answers, list[Outcome]]:
-    """The answers; and by how many nats, a word of the explanation, steering lowers its surprisal
-    against the subject left alone, one number a prompt."""
+    """The answers; and by how many nats a word steering lowers the explanation's surprisal against
+    the subject left alone, one number a prompt.
+
+    Args:
+        others: explanations to compare each text with, at least one beside the text itself.
+    """
     strengths = await strengths_of(effects, used_by(contests), latent)
     written = await continued(effects, strengths, prompts, contests, latent)
     vocabulary = effects.prefixes.vocabulary
@@ -52,9 +56,7 @@ async def by_surprisal(
     ]
     values = [NoVerdict(x) if isinstance(x, str) else better(x, 0.0) for x in lifts]
     nats: list[Outcome] = [
-        Failure(lift, "surprisal")
-        if isinstance(lift, str)
-        else Number(lift / max(1, len(contest.text.split())), "surprisal")
+        Failure(lift, "surprisal") if isinstance(lift, str) else Number(lift, "surprisal")
         for contest, lift in zip(contests, lifts, strict=True)
         if contest.source == "clean"
     ]
@@ -62,13 +64,13 @@ async def by_surprisal(
 
 
 def _lift(known: Known, text: str, first: str, second: str, others: Sequence[str]) -> float | str:
-    """How much likelier the text is after the first continuation, in nats, or why it is not
-    known."""
+    """How much likelier the text is after the first continuation, in nats a word, than the others
+    are, or why it is not known."""
     differences = []
     for explanation in (text, *(other for other in others if other != text)):
         after = known[first][explanation], known[second][explanation]
         if isinstance(after[0], str) or isinstance(after[1], str):
             return next(reason for reason in after if isinstance(reason, str))
-        differences.append(after[0] - after[1])
+        differences.append((after[0] - after[1]) / max(1, len(explanation.split())))
     own, *rest = differences
-    return own - sum(rest) / max(1, len(rest))
+    return own - sum(rest) / len(rest)

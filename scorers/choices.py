@@ -30,18 +30,21 @@ def tally(answers: Sequence[Answer]) -> Tally:
 
 def rate(of: Tally) -> Metric:
     """The rate of right answers with Wilson's interval."""
-    found = wilson(of)
-    return Metric(found.value, found.low, found.high, of.n)
+    return Metric.of(wilson(of), of.n)
 
 
 def choice_metrics(answers: Sequence[Answer]) -> dict[str, Metric]:
-    """``accuracy`` over all answers and by decile, and ``failures``, which count as wrong."""
+    """``accuracy`` over all answers and by decile, and ``failures``, which are wrong answers, save
+    in ``best_case``."""
+    every = tally(answers)
     deciles = sorted({a.decile for a in answers if a.decile is not None})
     of_decile = {d: [a for a in answers if a.decile == d] for d in deciles}
     return {
-        "accuracy": rate(tally(answers)),
+        "accuracy": rate(every),
         **{f"accuracy_decile_{d}": rate(tally(part)) for d, part in of_decile.items()},
-        "failures": Metric(float(tally(answers).failed), n=len(answers)),
+        "failures": Metric(float(every.failed), n=every.n),
+        "worst_case": Metric(every.worst, n=every.n),
+        "best_case": Metric(every.best, n=every.n),
     }
 
 

@@ -6,13 +6,14 @@ from dataclasses import replace
 from typing import Literal
 
 from ..judges import Judge
-from ..latents import Explanation, LabelledSet, Score
+from ..latents import Explanation, Score
 from ..registry import scorers
 from . import Materials
 from .blocks import BlockOptions, sequential_score
 from .delphi_protocol import protocol_score
-from .labels import POSITIVE, ask, label_score, too_few
+from .labels import ask, label_score, too_few
 from .natural import precision_metric
+from .ranks import shortage
 
 
 @scorers.register("detection", BlockOptions)
@@ -36,9 +37,8 @@ class DetectionScorer:
             return await protocol_score(
                 explanation, materials, self.judge, scorer="detection", marked=False
             )
-        shortage = _shortage(materials.test)
-        if shortage is not None:
-            return too_few(explanation, shortage, scorer="detection", judge=self.judge.name)
+        if (reason := shortage(materials.test)) is not None:
+            return too_few(explanation, reason, scorer="detection", judge=self.judge.name)
         test = materials.test
         details = {"unavailable": dict(test.unavailable), "dropped": test.dropped}
         if self.options.sequential:
@@ -59,15 +59,3 @@ class DetectionScorer:
         )
         natural = precision_metric(self.judge, explanation, materials, test.items, answers)
         return replace(score, metrics={**score.metrics, **natural})
-
-
-def _shortage(test: LabelledSet) -> str | None:
-    """Why the headline cannot be had, if it cannot."""
-    if test.shortage is not None:
-        return test.shortage
-    sources = {item.source for item in test.items}
-    if POSITIVE not in sources:
-        return "no windows in which the latent is active"
-    if "random" not in sources:
-        return test.unavailable.get("random", "no random windows in which the latent is inactive")
-    return None

@@ -2,7 +2,9 @@
 
 Detection asks whether an explanation fits the latent's windows; a label that fits a whole
 neighbourhood passes it. Here each window is of the latent or of one of its decoder-nearest
-neighbours, and the explanations of all of them stand side by side.
+neighbours, the subject shows all others of them to be inactive in it, and the explanations of all
+stand side by side. So windows that neighbours share, of which either answer is true, are not asked
+about.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ from ..latents import (
     Score,
 )
 from ..registry import scorers
-from ..statistics import balanced_accuracy, derived_generator
-from . import JudgedOptions, Materials, Other, Others
+from ..statistics import balanced_accuracy, derived_generator, failure_bounds
+from . import JudgedOptions, Materials, Neighbourhood, Other, Others
 from .choices import Answer, choice_metrics, choice_score, rate, request_name, tally
 from .labels import blind
 
@@ -84,13 +86,17 @@ class DiscriminationScorer:
         self._others = others
 
     async def score(self, explanation: Explanation, materials: Materials) -> Score:
-        others = self._others.nearest(materials.latent, self.options.neighbours)
+        if materials.test.shortage is not None:
+            return self._score([], explanation, [0], [], materials.test.shortage)
+        found = await self._others.nearest(
+            materials.latent, self.options.neighbours, self.options.windows
+        )
+        others = found.others
         rng = derived_generator(self._seed, materials.latent, "discrimination")
         places = rng.permutation(len(others) + 1).tolist()  # of the own explanation, then theirs
-        asked = self._windows(materials, others, places, rng)
-        if materials.test.shortage is not None or not asked:
-            reason = materials.test.shortage or _too_few(others)
-            return self._score([], explanation, places, others, reason)
+        asked = self._windows(found, places, rng)
+        if not asked:
+            return self._score([], explanation, places, others, _too_few(others))
         texts = [explanation.text, *(other.explanation.text for other in others)]
         options = [texts[places.index(i)] for i in range(len(places))]
         shown = blind([one.item.example for one in asked], materials.latent)
@@ -99,17 +105,11 @@ class DiscriminationScorer:
         return self._score(answers, explanation, places, others, None)
 
     def _windows(
-        self,
-        materials: Materials,
-        others: Sequence[Other],
-        places: Sequence[int],
-        rng: np.random.Generator,
+        self, found: Neighbourhood, places: Sequence[int], rng: np.random.Generator
     ) -> list[_Asked]:
         """Windows of the latent and as many of its neighbours, in random order; none if too few."""
-        active = frozenset[tuple[int, int]]().union(*(other.active for other in others))
-        own = [i for i in materials.test.items if i.truth and _address(i) not in active]
-        theirs = [(item, n) for n, other in enumerate(others, 1) for item in other.windows]
-        each = min(len(own), len(theirs), self.options.windows)
+        theirs = [(item, n) for n, other in enumerate(found.others, 1) for item in other.windows]
+        own, each = found.own, min(len(found.own), len(theirs), self.options.windows)
         if each < FEWEST:
             return []
         mine = [_Asked(own[i], places[0], "activating") for i in rng.permutation(len(own))[:each]]
@@ -141,10 +141,6 @@ class DiscriminationScorer:
         )
 
 
-def _address(item: Item) -> tuple[int, int]:
-    return item.example.document, item.example.start
-
-
 def _too_few(others: Sequence[Other]) -> str:
     if not others:
         return "no other latent of its coder is explained"
@@ -172,17 +168,20 @@ def _answer(asked: _Asked, pick: Pick | NoVerdict, options: int) -> Answer:
 
 
 def _metrics(answers: Sequence[Answer], own: int) -> dict[str, Metric]:
-    """See the class; ``own`` is the option that is the latent's explanation."""
+    """See the class; ``own`` is the option that is the latent's explanation. ``worst_case`` and
+    ``best_case`` are the headline's."""
     mine = tally([a for a in answers if a.source == "activating"])
     foreign = [a for a in answers if a.source == "neighbour"]
-    kept = [_as_told_apart(a, own) for a in foreign]
-    told = balanced_accuracy(mine, tally(kept))
+    rejected = tally([_as_told_apart(a, own) for a in foreign])
+    worst, best = failure_bounds(mine, rejected)
     return {
-        HEADLINE: Metric(told.value, told.low, told.high, len(answers)),
+        HEADLINE: Metric.of(balanced_accuracy(mine, rejected), len(answers)),
         "recall": rate(mine),
-        "rejected": rate(tally(kept)),
+        "rejected": rate(rejected),
         "accuracy_neighbour": rate(tally(foreign)),
         **choice_metrics(answers),
+        "worst_case": Metric(worst, n=len(answers)),
+        "best_case": Metric(best, n=len(answers)),
     }
 
 

@@ -30,7 +30,7 @@ from ..llm.client import LLMClient
 from ..llm.templates import Templates
 from ..patterns.reading import Encode
 from ..registry import Options, scorers
-from ..statistics import Interval, Tally, balanced_accuracy, failure_bounds, wilson
+from ..statistics import Tally, balanced_accuracy, failure_bounds, wilson
 from . import Materials
 from .texts import LLMTexts, PatternTexts, Texts, Wanted
 
@@ -211,13 +211,18 @@ def _rates(
         share = float(np.mean(background >= threshold))
         rates["base_rate"] = Metric(share, n=len(background))
     if not misses.n:
-        return {"success_rate": _metric(wilson(hits), hits.n), **rates}
+        return {
+            "success_rate": Metric.of(wilson(hits), hits.n),
+            "worst_case": Metric(hits.worst, n=hits.n),
+            "best_case": Metric(hits.best, n=hits.n),
+            **rates,
+        }
     worst, best = failure_bounds(hits, misses)
     n = hits.n + misses.n
     return {
-        "balanced_accuracy": _metric(balanced_accuracy(hits, misses), n),
-        "hit_rate": _metric(wilson(hits), hits.n),
-        "rejection_rate": _metric(wilson(misses), misses.n),
+        "balanced_accuracy": Metric.of(balanced_accuracy(hits, misses), n),
+        "hit_rate": Metric.of(wilson(hits), hits.n),
+        "rejection_rate": Metric.of(wilson(misses), misses.n),
         "worst_case": Metric(worst, n=n),
         "best_case": Metric(best, n=n),
         **rates,
@@ -228,10 +233,6 @@ def _tally(outcomes: Sequence[Measured], source: str, right: Callable[[float], b
     mine = [o for o in outcomes if o.source == source]
     failed = sum(isinstance(o, Failure) for o in mine)
     return Tally(len(mine), sum(isinstance(o, Number) and right(o.value) for o in mine), failed)
-
-
-def _metric(interval: Interval, n: int) -> Metric:
-    return Metric(interval.value, interval.low, interval.high, n)
 
 
 def _samples(

@@ -1,8 +1,9 @@
 """Intruder: which of five windows is not the latent's? Measures the latent, not a text about it.
 
-Four windows of one decile, and one in which another latent of the run is active; in each, the same
-number of tokens is marked: those on which its own latent is most active. A latent whose windows
-have nothing in common that a reader can see scores chance, and no explanation will do better.
+Four windows of one decile, and one in which another latent of the run is active and this one is
+not; in each, the same number of tokens is marked: those on which its own latent is most active. A
+latent whose windows have nothing in common that a reader can see scores chance, and no explanation
+will do better.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pydantic import BaseModel, Field
 
 from ..judges import Marks
 from ..judges.windows import END, MARK, marked
-from ..latents import Choice, Example, Explanation, Failure, Score
+from ..latents import Choice, Example, ExampleBlock, Explanation, Failure, Score
 from ..llm.at_once import at_once
 from ..llm.client import LLMClient, LLMFailure
 from ..llm.templates import Templates, ask
@@ -89,7 +90,7 @@ class IntruderScorer:
             BudgetExhausted: if a budget is spent.
             AutointerpError: if the endpoint refuses every request.
         """
-        questions = self._questions(materials)
+        questions = await self._questions(materials)
         answers: list[Answer] = []
         reason = materials.test.shortage
         if len(questions) >= FEWEST:
@@ -107,11 +108,13 @@ class IntruderScorer:
             reason=reason if not answers else None,
         )
 
-    def _questions(self, materials: Materials) -> list[Question]:
+    async def _questions(self, materials: Materials) -> list[Question]:
         """One of each decile, then a second of each, and so on; no window of its twice."""
+        if materials.active is None or materials.test.shortage is not None:
+            return []
         rng = derived_generator(self._seed, materials.latent, "intruder")
-        foreign = self._foreign(materials, rng)
-        own = _by_decile(materials, rng)
+        foreign = await self._foreign(materials, rng)
+        own = _by_decile(materials.active(), rng)
         found: list[Question] = []
         while len(found) < min(self.options.questions, len(foreign)):
             rest = {decile: items for decile, items in own.items() if len(items) >= OWN}
@@ -124,9 +127,9 @@ class IntruderScorer:
                 found.append(Question(mine, truth, decile))
         return found
 
-    def _foreign(self, materials: Materials, rng: np.random.Generator) -> list[Example]:
+    async def _foreign(self, materials: Materials, rng: np.random.Generator) -> list[Example]:
         """Windows of other latents, from every one in turn."""
-        lenders = self._others.apart(materials.latent, INTRUDERS)
+        lenders = await self._others.apart(materials.latent, INTRUDERS, self.options.questions)
         pools = [[o.windows[i].example for i in rng.permutation(len(o.windows))] for o in lenders]
         turns = range(max(map(len, pools), default=0))
         return [pool[turn] for turn in turns for pool in pools if turn < len(pool)]
@@ -149,15 +152,12 @@ class IntruderScorer:
         return Choice(OWN + 1, question.truth, chosen, "activating", question.decile, request)
 
 
-def _by_decile(materials: Materials, rng: np.random.Generator) -> dict[int, list[Example]]:
+def _by_decile(block: ExampleBlock, rng: np.random.Generator) -> dict[int, list[Example]]:
     """The active windows of each tenth by maximum, weakest first, in random order; with few
     windows, of fewer groups.
 
     All that were kept: no explanation is judged, so it matters nothing which were shown to one.
     """
-    if materials.active is None or materials.test.shortage is not None:
-        return {}
-    block = materials.active()
     examples = block.examples()
     groups = min(DECILES, max(1, len(examples) // OWN))
     tenths = np.array_split(np.argsort(block.maxima, kind="stable"), groups)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,17 +26,20 @@ Ranked = Number | Failure
 
 
 def ranked(items: Sequence[Item], values: Sequence[float | str]) -> list[Ranked]:
-    """An outcome an item: its number, or why there is none."""
-    return [
-        Failure(value, item.source, item.decile)
-        if isinstance(value, str)
-        else Number(value, item.source, item.decile)
-        for item, value in zip(items, values, strict=True)
-    ]
+    """An outcome an item: its number, or why there is none that can be ranked."""
+    return [_ranked(item, value) for item, value in zip(items, values, strict=True)]
+
+
+def _ranked(item: Item, value: float | str) -> Ranked:
+    if isinstance(value, str):
+        return Failure(value, item.source, item.decile)
+    if not math.isfinite(value):
+        return Failure(f"the window's number is {value}", item.source, item.decile)
+    return Number(value, item.source, item.decile)
 
 
 def shortage(test: LabelledSet) -> str | None:
-    """Why positives cannot be ranked against random negatives, if they cannot."""
+    """Why positives cannot be told from random negatives, if they cannot."""
     if test.shortage is not None:
         return test.shortage
     sources = {item.source for item in test.items}
@@ -87,13 +91,11 @@ def rank_metrics(outcomes: Sequence[Ranked]) -> dict[str, Metric]:
     """``auroc`` of positives against random negatives, with its interval.
 
     Each other source gives its name to the AUROC against it alone, and ``hard`` is the mean over
-    ``token``, ``neighbour`` and ``semantic``, where there are any. Failures rank at the wrong end.
+    ``token``, ``neighbour`` and ``semantic``, where there are any. Failures rank at the wrong end,
+    save in ``best_case``, the headline if all ranked at the right one.
     """
-    ranks: dict[str, list[float]] = {}
-    for outcome in outcomes:
-        failed = -np.inf if outcome.source == POSITIVE else np.inf
-        value = failed if isinstance(outcome, Failure) else outcome.value
-        ranks.setdefault(outcome.source, []).append(value)
+    ranks = _by_source(outcomes, failed=-np.inf)
+    best = _by_source(outcomes, failed=np.inf)
     positives = ranks.pop(POSITIVE)
     found = {source: _auroc(positives, values) for source, values in ranks.items()}
     metrics = {HEADLINE: found.pop("random"), **found}
@@ -101,8 +103,23 @@ def rank_metrics(outcomes: Sequence[Ranked]) -> dict[str, Metric]:
     if hard:
         n = len(positives) + sum(m.n - len(positives) for m in hard)
         metrics["hard"] = Metric(float(np.mean([m.value for m in hard])), n=n)
-    failures = sum(isinstance(o, Failure) for o in outcomes)
-    return metrics | {"failures": Metric(float(failures), n=len(outcomes))}
+    failures, headline = sum(isinstance(o, Failure) for o in outcomes), metrics[HEADLINE]
+    return {
+        **metrics,
+        "failures": Metric(float(failures), n=len(outcomes)),
+        "worst_case": Metric(headline.value, n=headline.n),
+        "best_case": Metric(_auroc(best[POSITIVE], best["random"]).value, n=headline.n),
+    }
+
+
+def _by_source(outcomes: Sequence[Ranked], failed: float) -> dict[str, list[float]]:
+    """The numbers of each source; a positive that failed has ``failed``, a negative −``failed``."""
+    ranks: dict[str, list[float]] = {}
+    for outcome in outcomes:
+        missing = failed if outcome.source == POSITIVE else -failed
+        value = missing if isinstance(outcome, Failure) else outcome.value
+        ranks.setdefault(outcome.source, []).append(value)
+    return ranks
 
 
 def _auroc(positives: Sequence[float], negatives: Sequence[float]) -> Metric:

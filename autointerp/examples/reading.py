@@ -28,7 +28,7 @@ def active_in(
     wanted: list[NDArray[np.int64]],
     progress: Progress | None,
 ) -> list[NDArray[np.int64]]:
-    """The windows among ``wanted[i]`` and all others' in which latent i is active.
+    """For each latent those of all the windows ``wanted`` in which it is active.
 
     Windows are given by their addresses; each of the subject's rows that holds some is read once.
     ``progress`` is told (tokens read, tokens to read).

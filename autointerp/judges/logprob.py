@@ -117,14 +117,23 @@ def _gain(found: Sequence[float | str]) -> float | str:
     return gains[0] - sum(gains[1:])
 
 
-def _verdict(gain: float | str) -> Verdict | NoVerdict:
+def _usable(gain: float | str) -> float | NoVerdict:
+    """The gain, if it tells anything."""
     if isinstance(gain, str):
         return NoVerdict(gain)
-    return Verdict(gain > 0, 1 / (1 + math.exp(-max(gain, -500.0))))
+    return gain if math.isfinite(gain) else NoVerdict(f"yes gains {gain} nats")
+
+
+def _verdict(gain: float | str) -> Verdict | NoVerdict:
+    usable = _usable(gain)
+    if isinstance(usable, NoVerdict):
+        return usable
+    return Verdict(usable > 0, 1 / (1 + math.exp(-max(usable, -500.0))))
 
 
 def _pick(gains: Sequence[float | str]) -> Pick | NoVerdict:
-    known = [gain for gain in gains if not isinstance(gain, str)]
-    if len(known) < len(gains):
-        return NoVerdict(next(gain for gain in gains if isinstance(gain, str)))
+    usable = [_usable(gain) for gain in gains]
+    known = [gain for gain in usable if not isinstance(gain, NoVerdict)]
+    if len(known) < len(usable):
+        return next(gain for gain in usable if isinstance(gain, NoVerdict))
     return Pick(known.index(max(known)))

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 
 from autointerp.config import RunConfig
+from autointerp.examples.options import Attached
 from autointerp.examples.prefixes import Prefixes
 from autointerp.examples.sampling import SetBuilder
 from autointerp.examples.store import ExampleStore
@@ -20,12 +21,13 @@ from autointerp.llm.client import LLMFailure, Reply, Request
 from autointerp.llm.templates import Templates
 from autointerp.pipeline.building import attach, build_coders, build_subject
 from autointerp.pipeline.directory import EXAMPLES, RESULTS
-from autointerp.pipeline.others import OtherLatents
+from autointerp.pipeline.others import open_others
 from autointerp.pipeline.results import Results
 from autointerp.pipeline.tasks import Explainer, ExplainTask, NamedScorer, ScoreTask
 from autointerp.pipeline.tools import Tools, open_steering
 from autointerp.pipeline.workshop import Here
 from autointerp.registry import Options
+from autointerp.subject.model import Subject
 
 NOT_ASKED = "prompts are rendered only; no model is asked"
 PLACEHOLDER = "(the explanation)"
@@ -108,29 +110,33 @@ def render_run(config: RunConfig, latent: LatentId) -> Rendered:
     clients = dict.fromkeys(config.llms, recorder)
     templates = Templates(config.prompts)
     needs = config.needs("explain") | config.needs("score")
-    subject = build_subject(config) if {"encode", "steering"} & needs else None
+    here = Here(lambda: _load(config))
+    subject = here.subject if {"encode", "steering"} & needs else None
     explained = _explained(config, config.explainer["kind"])
     outputs = _explained(config, config.effects["kind"])
     by_latent = {e.latent: e for e in explained}
-    others = OtherLatents(store, lambda: build_coders(config), by_latent, config.run.seed)
     prefixes = Prefixes(store)
-    tools = Tools(config, clients, templates, subject=subject, others=others, prefixes=prefixes)
+    tools = Tools(config, clients, templates, subject=subject, prefixes=prefixes)
     explanation = next((e for e in explained if e.latent == latent), None)
     sections = [*config.tiers, *([config.effects] if config.writes_outputs else [])]
 
     async def rendered() -> Rendered:
         async with AsyncExitStack() as stack:
-            opened = tools
-            if subject is not None and "steering" in needs:
-                attached = attach(config, subject, build_coders(config))
-                here = Here(lambda: (subject, attached))
+            found = open_others(config, here, store, lambda: build_coders(config), by_latent)
+            opened = replace(tools, others=await stack.enter_async_context(found))
+            if "steering" in needs:
                 steering = open_steering(config, here, prefixes)
-                opened = replace(tools, steering=await stack.enter_async_context(steering))
+                opened = replace(opened, steering=await stack.enter_async_context(steering))
             asking = [opened.explainer(section) for section in sections]
             scorers = opened.scorers()
             return await render(store, latent, asking, scorers, recorder, explanation, outputs)
 
     return asyncio.run(rendered())
+
+
+def _load(config: RunConfig) -> tuple[Subject, Mapping[str, Attached]]:
+    subject = build_subject(config)
+    return subject, attach(config, subject, build_coders(config))
 
 
 def _explained(config: RunConfig, explainer: str) -> list[Explanation]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from autointerp.config import RunConfig
 from autointerp.examples import harvest
+from autointerp.examples.activity import Active, Question, activity
 from autointerp.examples.contrast import Negatives
 from autointerp.examples.negatives import find_negatives
 from autointerp.examples.options import Attached
@@ -88,6 +89,10 @@ class Station:
     def negatives(self, directory: Path, latents: Sequence[LatentId]) -> Negatives:
         """The hard negatives of latents, from the store in ``directory``."""
         return find_negatives(_store(directory), self._subject, self._attached, latents)
+
+    def activity(self, directory: Path, lot: Sequence[Question]) -> list[Active]:
+        """Which latents are active in which windows of the store in ``directory``."""
+        return activity(_store(directory), self._subject, self._attached, lot)
 
     def probe(self, lot: Sequence[Probe]) -> Measured:
         return self._prober(lot)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from autointerp.latents import Metric
 from autointerp.statistics import Tally, balanced_accuracy, wilson
 
-_RATES = ("recall", "specificity_", "accuracy")
+_RATES = ("recall", "specificity_", "accuracy", "rejected")
 _SPECIFICITY = "specificity_"
 _HARD = ("token", "neighbour", "semantic")
 
@@ -36,7 +36,7 @@ def _balanced(
     metrics: Mapping[str, Metric], tallies: Mapping[str, Tally]
 ) -> dict[str, list[Tally]]:
     """The negatives of each balanced accuracy: the headline is against the source that gives no
-    metric its name."""
+    metric its name; discrimination's, against the neighbours' windows."""
     sources = {
         name.removeprefix(_SPECIFICITY): tally
         for name, tally in tallies.items()
@@ -48,5 +48,7 @@ def _balanced(
     against = [tally for name, tally in sources.items() if name not in metrics]
     hard = [sources[name] for name in _HARD if name in found]
     found |= {"hard": hard} if hard and "hard" in metrics else {}
+    told_apart = [tallies["rejected"]] if "rejected" in tallies else []
+    found |= {"told_apart": told_apart} if told_apart and "told_apart" in metrics else {}
     found |= {"balanced_accuracy": against} if against and "balanced_accuracy" in metrics else {}
     return {name: negatives for name, negatives in found.items() if metrics[name].low is not None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -96,7 +97,7 @@ class LocalLM(LogprobQueue):
                 found[row.place] = reason
         for batch in self._batches(rows):
             for row, nats in zip(batch.rows, self._fitting(batch), strict=True):
-                found[row.place] = nats
+                found[row.place] = nats if math.isfinite(nats) else _NOT_FINITE
         return found
 
     def _rows(self, continuations: Sequence[Continuation]) -> Iterator[_Row]:
@@ -199,6 +200,7 @@ class LocalLM(LogprobQueue):
         return torch.cat([read.last.expand(len(ids), -1, -1), logits[:, :-1]], dim=1)
 
 
+_NOT_FINITE = "the model's log probabilities of the text are not finite"
 _NOT_UNICODE = "the text holds a lone surrogate, which no tokenizer reads"
 
 

@@ -86,6 +86,15 @@ def test_what_is_not_measured_has_no_verdict_alone() -> None:
     assert isinstance(found[2], Verdict)
 
 
+@pytest.mark.parametrize("nats", [np.nan, np.inf, -np.inf])
+def test_a_gain_that_is_not_finite_is_no_verdict(nats: float) -> None:
+    lm = Biased(nats)
+    found = detect(lm, calibrate=False)
+    assert found == [NoVerdict(f"yes gains {nats} nats")] * 3
+    chosen = judge(lm).choose(["dog", "cat"], examples(TEXTS[:1]), latent=LATENT)
+    assert isinstance(asyncio.run(chosen)[0], NoVerdict)
+
+
 def test_marked_tokens_are_asked_about_with_their_marks() -> None:
     lm = Biased()
     marks = [np.ones(1, bool)] * 3

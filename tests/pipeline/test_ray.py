@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -112,6 +113,20 @@ def test_two_workers_give_what_one_process_gives(
     planted: Planted, alone: Path, tmp_path: Path
 ) -> None:
     assert_same(left_alone(tmp_path, [*overrides(planted), ENGINE]), alone)
+
+
+@on_cluster
+def test_workers_read_the_windows_that_latents_may_share(planted: Planted, tmp_path: Path) -> None:
+    often = [latent.index for latent in planted.truth.family("token_set")[:6]]
+    chosen = [
+        *settings(planted),
+        "corpus.tokens=40000",
+        f"latents={json.dumps({'a': often})}",
+        "scorers=[{kind: discrimination}]",
+    ]
+    run = left_alone(tmp_path / "two", [*chosen, ENGINE])
+    assert_same(run, left_alone(tmp_path / "one", chosen))
+    assert {s.score.status for s in contents(run)[1]} == {"scored"}
 
 
 @on_cluster

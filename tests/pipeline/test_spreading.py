@@ -185,10 +185,10 @@ def test_steering_is_the_same_wherever_it_is_done(
 
     async def work(workshop: Workshop) -> Sequence[Any]:
         async with open_steering(config, workshop, prefixes) as steering:
-            foil = Direction(LatentId("b", 2), foil=0)
+            random = Direction(LatentId("b", 2), random=0)
             found = await asyncio.gather(
                 steering.strength(direction, prompts, 0.3),
-                steering.strength(foil, prompts, 0.3),
+                steering.strength(random, prompts, 0.3),
                 steering.next_tokens(direction, 2.0, prompts),
                 steering.continuations(direction, 2.0, prompts, 4),
             )

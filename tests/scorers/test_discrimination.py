@@ -116,6 +116,15 @@ def test_failures_are_wrong_and_stay(world: PlantedStore) -> None:
     assert sum(isinstance(o, Failure) for o in found.outcomes) == 5
     assert found.metrics["failures"].value == 5
     assert found.metrics["told_apart"].value <= 0.9
+    assert found.metrics["worst_case"].value == found.metrics["told_apart"].value
+    each = [sum(o.source == s for o in found.outcomes) for s in ("activating", "neighbour")]
+    lost = [
+        sum(isinstance(o, Failure) and o.source == s for o in found.outcomes)
+        for s in ("activating", "neighbour")
+    ]
+    gained = (lost[0] / each[0] + lost[1] / each[1]) / 2
+    best = found.metrics["best_case"].value
+    assert best == pytest.approx(found.metrics["told_apart"].value + gained)
     failed = score(world, latent, llm(FakeClient(lambda r: None)))
     assert failed.status == "failed"
 

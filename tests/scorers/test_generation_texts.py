@@ -196,6 +196,23 @@ def test_a_text_that_cannot_be_measured_is_a_failure_alone(
     assert found["worst_case"] == found["balanced_accuracy"] < found["best_case"] == 1
 
 
+def test_sage_bounds_what_its_failures_may_have_been(
+    world: GenerationWorld, tmp_path: Path
+) -> None:
+    author = Author()
+
+    def answer(body: Body) -> Any:
+        reply = author(body)
+        reply["activating"][:2] = ["the " * 200, "on " * 300]
+        return reply
+
+    latent = world.planted.truth.family("single")[0]
+    found = values(world.written(latent, tmp_path, answer, variant="sage"))
+    assert found["failures"] == 2
+    assert found["success_rate"] == found["worst_case"] == pytest.approx(0.8)
+    assert found["best_case"] == 1
+
+
 # Wording
 
 

@@ -114,6 +114,9 @@ def test_failures_stay_and_the_seed_decides(world: PlantedStore) -> None:
     found = score(world, latent, client)
     assert sum(isinstance(o, Failure) for o in found.outcomes) == 1
     assert found.metrics["failures"].value == 1
+    right, n = found.metrics["accuracy"].value, len(found.outcomes)
+    assert found.metrics["worst_case"].value == right
+    assert found.metrics["best_case"].value == pytest.approx(right + 1 / n)
     again = score(world, latent, FakeClient(knowing(latent)))
     same = score(world, latent, FakeClient(knowing(latent)))
     other = score(world, latent, FakeClient(knowing(latent)), seed=1)

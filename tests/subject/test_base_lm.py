@@ -69,6 +69,14 @@ def test_what_cannot_be_measured_says_why_and_the_others_are(subject: Subject) -
     assert f"{subject.context_length} fit the base model's context" in str(long)
 
 
+def test_a_likelihood_that_is_not_finite_is_none() -> None:
+    small = load_subject("demo")
+    with torch.inference_mode():
+        small.model.get_output_embeddings().weight[5] = torch.nan
+    (found,) = LocalLM(small).measure(PAIRS[:1])
+    assert found == "the model's log probabilities of the text are not finite"
+
+
 @pytest.mark.parametrize("fit", [1, 2])
 def test_what_does_not_fit_the_memory_is_read_in_halves(fit: int) -> None:
     small = load_subject("demo")

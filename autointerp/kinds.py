@@ -108,15 +108,27 @@ def check_judge(judge: Mapping[str, Any], tiers: Sequence[Mapping[str, Any]], wh
 def check_scorer(
     section: Mapping[str, Any], tiers: Sequence[Mapping[str, Any]], where: str
 ) -> None:
-    """Refuse a resolved scorer, or its judge, that cannot read what the explainers write.
+    """Refuse a resolved scorer, or its judge, that cannot read what the explainers write, and a
+    judge whose prompts hold more texts than the scorer allows.
 
     Raises:
-        AutointerpError: naming the option's place and the explainer.
+        AutointerpError: naming the option's place and, of the first, the explainer.
     """
     if "judge" in section:
         check_judge(section["judge"], tiers, where)
+        _check_texts(section, where)
     elif reads_patterns_alone(section, where):
         _refuse_other_texts(tiers, where, f"{where}.by")
+
+
+def _check_texts(section: Mapping[str, Any], where: str) -> None:
+    most = build_options(scorers, without_judge(section), where).most_texts
+    texts = section["judge"].get("texts_per_prompt", 1)
+    if most is not None and texts > most:
+        raise AutointerpError(
+            f"{where}.judge.texts_per_prompt: {texts} are too many with sequential: true: just"
+            f" half of all texts in a block fit; use at most {most}"
+        )
 
 
 def reads_patterns_alone(section: Mapping[str, Any], where: str) -> bool:

@@ -62,6 +62,11 @@ class Options(BaseModel):
         return Turns(int(self.asks), int("judge" in self.needs()))
 
     @property
+    def most_texts(self) -> int | None:
+        """How many texts one prompt of the scorer's judge may hold; None if that is open."""
+        return None
+
+    @property
     def patience(self) -> float | None:
         """Seconds after which a latent is given up, waiting included; None if it never is."""
         return None

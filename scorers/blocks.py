@@ -4,13 +4,18 @@ Every block has the same mix of strata: one positive of each decile, and as many
 them of the headline's source and half hard as far as there are such. Each positive is matched with
 a negative, and the mean worth of a pair is the *mixed* balanced accuracy: recall and specificity
 over that mix of negatives, halved. The limits of its confidence sequence hold whenever one stops.
+
+Half of a block are positives, so that a prompt must not hold one whole: its texts would give one
+another away. Blocks of less than five pairs are therefore asked some at a time, and a prompt holds
+five texts at most.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import cycle
+from itertools import cycle, pairwise
+from math import ceil
 from typing import Any, Self
 
 import numpy as np
@@ -26,6 +31,7 @@ from .labels import Answer, ask, label_score
 
 MIXED = "mixed"
 GROUPS, PER_GROUP = 10, 5
+FEWEST_PAIRS = 5  # that are asked at a time
 
 Room = dict[Source, int]
 
@@ -47,6 +53,10 @@ class BlockOptions(ProtocolOptions):
     @property
     def turns(self) -> Turns:
         return Turns(0, 2 * PER_GROUP - 1 if self.sequential else 1)
+
+    @property
+    def most_texts(self) -> int | None:
+        return FEWEST_PAIRS if self.sequential else None
 
     def enough(self, interval: Interval) -> bool:
         """Whether the limits say what is to be known."""
@@ -145,7 +155,7 @@ async def sequential_score(
     sequence = ConfidenceSequence()
     answers: list[Answer] = []
     asked = 0
-    for block in planned:
+    for block in _looks(planned):
         places = [*block.positives, *block.negatives]
         found = await ask(
             judge,
@@ -156,8 +166,8 @@ async def sequential_score(
             marks=None if marks is None else [marks[i] for i in places],
         )
         answers += found
-        asked += 1
         half = len(block.positives)
+        asked += half // len(planned[0].positives)
         sequence.add_block([_right(a) for a in found[:half]], [_right(a) for a in found[half:]])
         if options.enough(sequence.interval):
             break
@@ -165,14 +175,29 @@ async def sequential_score(
     score = label_score(
         answers, explanation, scorer=scorer, judge=judge.name, against=against, details=kept
     )
-    return _with_limits(score, sequence.interval, len(answers))
+    return _with_limits(score, sequence)
+
+
+def _looks(planned: Sequence[Block]) -> list[Block]:
+    """What is asked before each look: a block, or several that have enough pairs together."""
+    count = max(1, len(planned) // ceil(FEWEST_PAIRS / len(planned[0].positives)))
+    bounds = [len(planned) * look // count for look in range(count + 1)]
+    return [_joined(planned[low:high]) for low, high in pairwise(bounds)]
+
+
+def _joined(several: Sequence[Block]) -> Block:
+    return Block(
+        [place for block in several for place in block.positives],
+        [place for block in several for place in block.negatives],
+    )
 
 
 def _right(answer: Answer) -> bool | None:
     return answer.label == answer.truth if isinstance(answer, Label) else None
 
 
-def _with_limits(score: Score, interval: Interval, n: int) -> Score:
+def _with_limits(score: Score, sequence: ConfidenceSequence) -> Score:
     metrics = {name: Metric(m.value, n=m.n) for name, m in score.metrics.items()}
-    metrics[MIXED] = Metric(interval.value, interval.low, interval.high, n)
-    return replace(score, headline=MIXED, metrics=metrics)
+    metrics[MIXED] = Metric.of(sequence.interval, len(score.outcomes))
+    details = {**score.details, "pairs": sequence.pairs}
+    return replace(score, headline=MIXED, metrics=metrics, details=details)

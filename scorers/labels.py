@@ -23,7 +23,6 @@ from ..latents import (
 )
 from ..statistics import (
     Confusion,
-    Interval,
     Tally,
     auprc,
     auroc,
@@ -39,6 +38,7 @@ HEADLINE = "balanced_accuracy"
 CHANCE = 0.5
 REQUEST_DIGITS = 16  # of a journal key of 40: enough to tell the requests of a run apart
 Answer = Label | Failure
+_NAN = np.float32(np.nan)
 
 
 async def ask(
@@ -84,7 +84,7 @@ def blind(examples: Sequence[Example], latent: LatentId) -> list[Example]:
     """The windows without what tells their truth: a judge that peeks meets NaN."""
     blocks = {id(example.block): example.block for example in examples}
     without = {
-        key: replace(block, owner=latent, activations=np.full_like(block.activations, np.nan))
+        key: replace(block, owner=latent, activations=np.broadcast_to(_NAN, block.token_ids.shape))
         for key, block in blocks.items()
     }
     return [Example(without[id(example.block)], example.row) for example in examples]
@@ -99,8 +99,9 @@ def _answer(item: Item, verdict: Verdict | NoVerdict) -> Answer:
 
 def tally(answers: Sequence[Answer]) -> Tally:
     """Count right answers and failures."""
-    right = sum(isinstance(a, Label) and a.label == a.truth for a in answers)
-    return Tally(len(answers), right, sum(isinstance(a, Failure) for a in answers))
+    labels = [a for a in answers if isinstance(a, Label)]
+    right = sum([label.label == label.truth for label in labels])
+    return Tally(len(answers), right, len(answers) - len(labels))
 
 
 def by_source(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
@@ -167,9 +168,7 @@ def too_few(explanation: Explanation, reason: str, *, scorer: str, judge: str) -
     )
 
 
-def label_metrics(
-    answers: Sequence[Answer], *, against: Source = "random", design_effect: float = 1.0
-) -> dict[str, Metric]:
+def label_metrics(answers: Sequence[Answer], *, against: Source = "random") -> dict[str, Metric]:
     """Every metric of yes/no answers; needs positives and negatives of the source ``against``.
 
     ``balanced_accuracy``, ``f1``, ``mcc``, ``precision``, ``auroc`` and ``auprc`` are over
@@ -186,10 +185,10 @@ def label_metrics(
 
     def balanced(*negatives: Tally) -> Metric:
         n = positives.n + sum(t.n for t in negatives)
-        return _metric(balanced_accuracy(positives, *negatives, design_effect=design_effect), n)
+        return Metric.of(balanced_accuracy(positives, *negatives), n)
 
     def rate(of: Tally) -> Metric:
-        return _metric(wilson(of, design_effect=design_effect), of.n)
+        return Metric.of(wilson(of), of.n)
 
     metrics = {HEADLINE: balanced(negatives)}
     metrics |= {"hard": balanced(*hard)} if hard else {}
@@ -202,13 +201,12 @@ def label_metrics(
     return metrics | _failures(answers, positives, negatives)
 
 
-def _metric(interval: Interval, n: int) -> Metric:
-    return Metric(interval.value, interval.low, interval.high, n)
-
-
 def _deciles(positives: Sequence[Answer]) -> Mapping[str, Tally]:
-    deciles = sorted({a.decile for a in positives if a.decile is not None})
-    return {f"recall_decile_{d}": tally([a for a in positives if a.decile == d]) for d in deciles}
+    deciles: dict[int, list[Answer]] = {}
+    for answer in positives:
+        if answer.decile is not None:
+            deciles.setdefault(answer.decile, []).append(answer)
+    return {f"recall_decile_{d}": tally(deciles[d]) for d in sorted(deciles)}
 
 
 def _classification(positives: Tally, negatives: Tally) -> dict[str, Metric]:

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from ..examples.peaks import peak_tokens
 from ..judges import FreeJudge, Judge
 from ..latents import Background, Evidence, ExampleBlock, Explanation, Item, Metric
 from ..statistics import Stratum, Tally, natural_precision
@@ -15,8 +16,6 @@ from . import Materials
 from .labels import POSITIVE, Answer, tally
 
 METRIC = "natural_precision"
-PEAK_TOKENS = 16
-PEAK_SHARE = 0.8  # of the active windows, whose peak tokens are looked for in others
 DRAWS = 2000
 
 TOKEN, NEAR, REST = range(3)  # strata; a window is of the first that it fits
@@ -33,33 +32,37 @@ def precision_metric(
 
     A judge that costs nothing reads the whole background. Of others the false alarms on windows
     that hold the latent's peak tokens, on those in which a neighbour is active, and on the rest,
-    are weighted by their shares in it.
+    are weighted by their shares in it. How often the latent is active all windows of the corpus
+    tell where their number is known, else those of the background.
     """
     background, maxima = materials.background, materials.background_maxima
     positives = tally([a for a in answers if a.source == POSITIVE])
-    if background is None or maxima is None or not maxima.any() or not positives.n:
+    if background is None or maxima is None or maxima.all() or not positives.n:
+        return {}
+    active, windows = int(np.count_nonzero(maxima)), len(maxima)
+    if materials.window_count:
+        active, windows = materials.active_count, materials.window_count
+    if not active:
         return {}
     if isinstance(judge, FreeJudge):
         strata = [_all_inactive(judge.covers(explanation.text, background), maxima)]
-    elif materials.evidence is not None and not maxima.all():
+    elif materials.evidence is not None:
         near = np.zeros(len(maxima), bool)
         if materials.background_near:
             near = materials.background_near()
         strata = _strata(materials.evidence, background, maxima, near, items, answers)
     else:
         return {}
-    rate = float(np.mean(maxima > 0))
-    found = natural_precision(positives, strata, rate, draws=DRAWS)
+    found = natural_precision(positives, strata, active, windows, draws=DRAWS)
     n = positives.n + sum(stratum.negatives.n for stratum in strata)
-    interval = found.interval
-    metric = Metric(interval.value, interval.low, interval.high, n)
-    return {METRIC: metric} if found.identified else {}
+    return {METRIC: Metric.of(found.interval, n)} if found.identified else {}
 
 
 def _all_inactive(said: NDArray[np.bool_], maxima: NDArray[np.float32]) -> Stratum:
     """``said`` [n] is the judge's word on every window of the background."""
     inactive = maxima == 0
-    return Stratum(1.0, Tally(int(inactive.sum()), int((inactive & ~said).sum())))
+    n = int(inactive.sum())
+    return Stratum(n, Tally(n, int((inactive & ~said).sum())))
 
 
 def _strata(
@@ -74,14 +77,13 @@ def _strata(
     peak = _peak_tokens(evidence)
     kinds = np.where(near, NEAR, REST)
     kinds[_places(background).holding(peak)] = TOKEN
-    kinds = kinds[maxima == 0]
-    shares = np.bincount(kinds, minlength=3) / len(kinds)
+    counts = np.bincount(kinds[maxima == 0], minlength=3).tolist()
     tokens, windows = frozenset(peak.tolist()), _windows(background, near)
     judged: list[list[Answer]] = [[], [], []]
     for item, answer in zip(items, answers, strict=True):
         if (kind := _kind(item, tokens, windows)) is not None:
             judged[kind].append(answer)
-    return [Stratum(share, tally(of)) for share, of in zip(shares.tolist(), judged, strict=True)]
+    return [Stratum(n, tally(of)) for n, of in zip(counts, judged, strict=True)]
 
 
 def _windows(background: Background, which: NDArray[np.bool_]) -> frozenset[tuple[int, int]]:
@@ -128,15 +130,11 @@ def _places(background: Background) -> _Places:
 
 
 def _peak_tokens(evidence: Evidence) -> NDArray[np.int32]:
-    """The commonest tokens at the peaks of the sampled windows, until they make up most."""
+    """Those that the sampled windows peak on."""
     rows: dict[ExampleBlock, list[int]] = {}
     for block, row in evidence.sampled:
         rows.setdefault(block, []).append(row)
     peaks = [
         block.token_ids[at, block.activations[at].argmax(axis=1)] for block, at in rows.items()
     ]
-    found = np.concatenate([np.zeros(0, np.int32), *peaks])
-    tokens, counts = np.unique(found, return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    enough = int(np.searchsorted(np.cumsum(counts[order]), PEAK_SHARE * len(found))) + 1
-    return np.asarray(tokens[order[: min(enough, PEAK_TOKENS)]])
+    return peak_tokens(np.concatenate([np.zeros(0, np.int32), *peaks])).tokens

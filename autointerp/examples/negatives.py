@@ -24,6 +24,7 @@ from autointerp.examples.contrast import (
 )
 from autointerp.examples.draws import addresses, draw, race, seed_of
 from autointerp.examples.neighbours import neighbours
+from autointerp.examples.peaks import PeakTokens, peak_tokens
 from autointerp.examples.reading import Coders, Progress, active_in
 from autointerp.examples.store import ExampleStore
 from autointerp.latents import SPLITS, LatentId, Split
@@ -34,8 +35,6 @@ CHUNK = 1024  # latents prepared and saved at once
 WANTED: Mapping[Split, int] = {"explain": 24, "select": 32, "test": 64}
 # Many candidates hold the latent's token because it does fire on it.
 READ_PER_MISSING = 2
-PEAK_TOKENS = 16
-PEAK_SHARE = 0.8
 FROM_NEIGHBOUR = 8  # windows read of each neighbour
 LENS_TOKENS = 20
 
@@ -174,19 +173,11 @@ class _Finder:
             for split, source in GROUPS
         ]
 
-    def _peak_tokens(self, latent: LatentId) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-        """The commonest tokens at the peaks of EXPLAIN windows, until they make up most."""
+    def _peak_tokens(self, latent: LatentId) -> PeakTokens:
+        """Those that the EXPLAIN windows peak on."""
         windows = self.store.windows(latent, "explain", "sampled")
-        if not len(windows):
-            return np.zeros(0, np.int32), np.zeros(0)
         ids = self.store.window_tokens(windows.documents, windows.starts)
-        peaks = ids[np.arange(len(ids)), windows.peaks]
-        tokens, counts = np.unique(peaks, return_counts=True)
-        order = np.argsort(-counts, kind="stable")
-        shares = counts[order] / len(peaks)
-        enough = int(np.searchsorted(np.cumsum(shares), PEAK_SHARE)) + 1
-        keep = min(enough, PEAK_TOKENS)
-        return tokens[order[:keep]], shares[:keep]
+        return peak_tokens(ids[np.arange(len(ids)), windows.peaks])
 
     def _by_token(
         self,

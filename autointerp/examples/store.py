@@ -150,6 +150,15 @@ class ExampleStore:
         hashes = np.ascontiguousarray(self.documents["hash"])
         return hashlib.blake2b(hashes.tobytes(), digest_size=16).hexdigest()
 
+    @property
+    def window_count(self) -> int:
+        """Whole windows of all documents."""
+        if not len(self.documents):
+            return 0
+        last = self.documents[-1]
+        more = self.geometry.windows(int(last["length"]), int(last["head"]))
+        return int(last["first_window"]) + more
+
     @cached_property
     def coders(self) -> dict[str, CoderRecord]:
         """The coders of the store by name."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from autointerp.latents.names import LatentId, Status
+
+if TYPE_CHECKING:  # scipy is slow to import, and plain data does without
+    from autointerp.statistics import Interval
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,11 @@ class Metric:
     low: float | None = None
     high: float | None = None
     n: int = 0
+
+    @classmethod
+    def of(cls, interval: Interval, n: int) -> Metric:
+        """The estimate and limits of an interval, from ``n`` items."""
+        return cls(interval.value, interval.low, interval.high, n)
 
 
 @dataclass(frozen=True)

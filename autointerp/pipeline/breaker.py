@@ -26,7 +26,7 @@ class Breaker:
     _differences: list[float] = field(default_factory=list)
 
     def record(self, *, failed: bool, differences: list[float] | None = None) -> None:
-        """Take note of one finished latent.
+        """Take note of one finished latent; of several ``differences``, their mean.
 
         Raises:
             StoppedError: after 200 latents, if over 20 % failed, or if what sets true explanations
@@ -34,7 +34,8 @@ class Breaker:
         """
         self.latents += 1
         self.failed += failed
-        self._differences += differences or []
+        if differences:  # scorers of one latent agree: they are no evidence apart
+            self._differences.append(sum(differences) / len(differences))
         if self.latents >= FIRST_LOOK:
             self._judge()
 
@@ -53,7 +54,7 @@ class Breaker:
         if low <= 0:
             raise StoppedError(
                 f"explanations score no better than shuffled ones: {mean:+.3f}, from {low:+.3f} "
-                f"(95 %), over {n} latents; check the hook points, then run again to continue"
+                f"(95 %), over {n} explanations; check the hook points, then run again to continue"
             )
 
 

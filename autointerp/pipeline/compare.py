@@ -70,7 +70,7 @@ class Side:
     def scores(self, scorer: str) -> dict[LatentId, Score]:
         """The scored latents; outcomes left out."""
         found = (s.score for s in self.results.scores(scorer) if s.control == TRUE)
-        mine = (s for s in found if counts_for(s, self.explainer))
+        mine = (s for s in found if counts_for(s.explanation, self.explainer))
         return {s.latent: s for s in mine if s.status == "scored"}
 
     def outcomes(self, score: Score) -> Sequence[Outcome]:
@@ -203,8 +203,11 @@ def _items(a: Side, b: Side, scores_a: Scores, scores_b: Scores, seed: int) -> D
 
 
 def _same(a: Sequence[Outcome], b: Sequence[Outcome]) -> list[tuple[bool, bool]]:
-    """Whether each item was judged rightly in both; none if they are not the same items."""
+    """Whether each item was judged rightly in both; none if they are not the same items, or if
+    none has an answer that could be right."""
     if [(o.source, o.decile) for o in a] != [(o.source, o.decile) for o in b]:
+        return []
+    if not any(isinstance(outcome, Label | Choice) for outcome in (*a, *b)):
         return []
     judged = [(_right(x), _right(y)) for x, y in zip(a, b, strict=True)]
     return [(x, y) for x, y in judged if x is not None and y is not None]

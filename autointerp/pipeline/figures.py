@@ -12,7 +12,7 @@ from autointerp.latents import Choice, Label, LatentId
 from autointerp.pipeline.columns import NATURAL, Columns
 from autointerp.pipeline.plan import at, indices
 from autointerp.pipeline.results import Results
-from autointerp.pipeline.rows import TRUE
+from autointerp.pipeline.rows import TRUE, counts_for
 from autointerp.statistics import (
     deconvolve,
     derived_generator,
@@ -47,30 +47,37 @@ class Dependence:
 
 INDEPENDENT = Dependence()
 _JUDGED = (
-    "SELECT coder, latent FROM scores WHERE scorer = ? AND control = ? AND status = 'scored'"
-    " AND judge NOT IN ('', 'pattern')"
+    "SELECT coder, latent, explanation FROM scores WHERE scorer = ? AND control = ?"
+    " AND status = 'scored' AND judge NOT IN ('', 'pattern')"
 )
 
 
-def dependence(results: Results, scorer: str, seed: int) -> Dependence:
-    """Estimated from the answers to the run's own explanations, of up to 500 latents."""
-    judged = indices(LatentId(*row) for row in results.query(_JUDGED, (scorer, TRUE)))
+def dependence(results: Results, scorer: str, explainer: str, seed: int) -> Dependence:
+    """Estimated from the answers to the explainer's own explanations, of up to 500 latents."""
+    rows = results.query(_JUDGED, (scorer, TRUE))
+    mine = (row for row in rows if counts_for(row[2], explainer))
+    judged = indices(LatentId(coder, index) for coder, index, _ in mine)
     rng = derived_generator(seed, "dependence", scorer)
     drawn = sorted(rng.permutation(sum(map(len, judged.values())))[:SAMPLED].tolist())
-    rows = [row for latent in at(judged, drawn) for row in _answers(results, scorer, latent)]
-    if not rows:
+    answers = [
+        answer
+        for latent in at(judged, drawn)
+        for answer in _answers(results, scorer, explainer, latent)
+    ]
+    if not answers:
         return INDEPENDENT
-    right, truth, request, latent = zip(*rows, strict=True)
+    right, truth, request, latent = zip(*answers, strict=True)
     sizes = np.unique(np.array(request), return_counts=True)[1]
     rho = request_correlation(right, truth, np.array(request), np.array(latent))
     items = float((sizes**2).sum() / sizes.sum())
     return Dependence(rho, items, design_effect(rho, items))
 
 
-def note_effects(results: Results, seed: int) -> None:
+def note_effects(results: Results, explainer: str, seed: int) -> None:
     """Keep each scorer's design effect, by which the intervals of its latents are widened."""
     names = [name for (name,) in results.query("SELECT DISTINCT scorer FROM scores ORDER BY 1")]
-    results.note(EFFECTS, {name: dependence(results, name, seed).effect for name in names})
+    found = {name: dependence(results, name, explainer, seed).effect for name in names}
+    results.note(EFFECTS, found)
 
 
 def effects(results: Results) -> dict[str, float]:
@@ -79,11 +86,14 @@ def effects(results: Results) -> dict[str, float]:
     return noted
 
 
-def _answers(results: Results, scorer: str, latent: LatentId) -> list[tuple[bool, bool, str, str]]:
+def _answers(
+    results: Results, scorer: str, explainer: str, latent: LatentId
+) -> list[tuple[bool, bool, str, str]]:
     """Whether right, the side of the truth, the request and the latent, of every answer that
     names its request."""
     scores = (s.score for s in results.scores(scorer, latent, outcomes=True) if s.control == TRUE)
-    outcomes = [outcome for score in scores for outcome in score.outcomes]
+    mine = (score for score in scores if counts_for(score.explanation, explainer))
+    outcomes = [outcome for score in mine for outcome in score.outcomes]
     asked = [o for o in outcomes if isinstance(o, Label | Choice) and o.request is not None]
     return [(_right(o), _side(o), f"{latent} {o.request}", str(latent)) for o in asked]
 

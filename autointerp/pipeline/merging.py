@@ -104,7 +104,7 @@ def _merge_stage(s: Session, stage: Stage, parts: Sequence[Part], fresh: Sequenc
         s.observe(f"merge {stage}", number + 1, len(fresh))
     s.planned = parts[0].finished(s.path)["latents"]
     if stage == "score":
-        note_effects(s.results, s.config.run.seed)
+        note_effects(s.results, s.explainer, s.config.run.seed)
 
 
 def _merge_stores(s: Session, parts: Sequence[Part]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from autointerp.latents import Choice, Label, LatentId, Outcome
 from autointerp.llm.client import LLMClient, Reply, Request
 from autointerp.pipeline.results import Results
-from autointerp.pipeline.rows import TRUE
+from autointerp.pipeline.rows import TRUE, Scored, counts_for
 from autointerp.statistics import derived_generator
 
 REPEAT = "repeat"  # the control column of what was asked again
@@ -48,23 +48,41 @@ def in_order(latents: Iterable[LatentId], most: int) -> list[LatentId]:
     return [latent for _, latent in heapq.nsmallest(most, draws)]
 
 
-def judge_error(results: Results, scorer: str) -> dict[str, Any] | None:
-    """How often two answers to one question differ, over the items asked about twice.
+def judge_error(results: Results, scorer: str, explainer: str) -> dict[str, Any] | None:
+    """How often two answers to one question about an explanation of this explainer differ, over the
+    items asked about twice.
 
     ``error`` is the rate at which single answers would have to err, at random, to differ as often.
     """
-    again = [s.score for s in results.scores(scorer) if s.control == REPEAT]
-    pairs: list[bool] = []
-    for latent in sorted({score.latent for score in again}):
-        found = {s.control: s.score for s in results.scores(scorer, latent, outcomes=True)}
-        if TRUE in found and len(found[TRUE].outcomes) == len(found[REPEAT].outcomes):
-            both = zip(found[TRUE].outcomes, found[REPEAT].outcomes, strict=True)
-            pairs += [d for d in (_differ(x, y) for x, y in both) if d is not None]
-    if not pairs:
+    again = {s.score.latent for s in results.scores(scorer) if s.control == REPEAT}
+    found = [
+        differs
+        for latent in sorted(again)
+        for differs in _twice(results.scores(scorer, latent, outcomes=True), explainer)
+    ]
+    if not found:
         return None
-    differ = sum(pairs) / len(pairs)
+    differ = sum(found) / len(found)
     error = (1 - sqrt(max(0.0, 1 - 2 * differ))) / 2
-    return {"n": len(pairs), "differ": differ, "error": error}
+    return {"n": len(found), "differ": differ, "error": error}
+
+
+def _twice(scores: Iterable[Scored], explainer: str) -> list[bool]:
+    """Whether the two answers differ, of every item of one latent that has two."""
+    mine = (s for s in scores if counts_for(s.score.explanation, explainer))
+    asked = {(s.control, s.score.explanation): s.score.outcomes for s in mine}
+    both = [
+        (outcomes, asked.get((REPEAT, explanation), ()))
+        for (control, explanation), outcomes in asked.items()
+        if control == TRUE
+    ]
+    found = [
+        _differ(x, y)
+        for first, second in both
+        if len(first) == len(second)
+        for x, y in zip(first, second, strict=True)
+    ]
+    return [differs for differs in found if differs is not None]
 
 
 def _differ(first: Outcome, second: Outcome) -> bool | None:

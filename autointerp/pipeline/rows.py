@@ -31,9 +31,10 @@ class Scored:
     control: str = TRUE
 
 
-def counts_for(score: Score, explainer: str) -> bool:
-    """Whether a score is of this explainer's explanation, or of one of what a latent causes."""
-    *_, kind, name = (score.explanation or "::").split(":")
+def counts_for(explanation: str | None, explainer: str) -> bool:
+    """Whether a score of the explanation of this id is one of this explainer's, or of what a latent
+    causes."""
+    *_, kind, name = (explanation or "::").split(":")
     return kind == "output" or name == explainer
 
 

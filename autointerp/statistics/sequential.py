@@ -81,6 +81,11 @@ class ConfidenceSequence:
         self._optimistic = np.zeros(3)
         self.interval = Interval(0.5, 0.0, 1.0)
 
+    @property
+    def pairs(self) -> list[int]:
+        """How many pairs so far are worth 0, ½ and 1, failures being wrong."""
+        return [int(count) for count in self._pessimistic]
+
     def add_block(
         self, positives: Sequence[bool | None], negatives: Sequence[bool | None]
     ) -> Interval:

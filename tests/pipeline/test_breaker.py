@@ -48,6 +48,16 @@ def test_differences_around_zero_stop_the_run() -> None:
         breaker.record(failed=False, differences=[0.1])
 
 
+def test_scorers_of_one_latent_are_one_difference() -> None:
+    """Four scorers that agree are no four times as much evidence."""
+    breaker = Breaker()
+    differences = [0.03 + 0.25 * (-1) ** number for number in range(200)]
+    for difference in differences[:-1]:
+        breaker.record(failed=False, differences=[difference] * 4)
+    with pytest.raises(StoppedError, match=r"\+0\.030, from -0\.005 \(95 %\), over 200 expl"):
+        breaker.record(failed=False, differences=differences[-1:] * 4)
+
+
 def test_worse_than_shuffled_stops_it() -> None:
     breaker = Breaker()
     differences = [-0.2 - 0.001 * (number % 2) for number in range(200)]

@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autointerp.latents import AutointerpError, Failure, Label, LatentId, Metric, Outcome, Score
+from autointerp.latents import (
+    AutointerpError,
+    Failure,
+    Label,
+    LatentId,
+    Metric,
+    Number,
+    Outcome,
+    Score,
+)
 from autointerp.pipeline.compare import compare
 from autointerp.pipeline.results import Results
 from autointerp.pipeline.rows import Scored
@@ -129,6 +138,19 @@ def test_failures_are_wrong_and_other_windows_are_not_paired(tmp_path: Path) -> 
     assert items["right_only_in_a"] == 20
     c = run(tmp_path, "c", lambda _: [True] * 12)
     assert compare(a, c)["scores"]["detection"]["items"] is None
+
+
+def test_failures_beside_numbers_are_no_answers(tmp_path: Path) -> None:
+    """Where nothing is right or wrong, failures are not wrong either."""
+    numbers: list[Outcome] = [Number(float(i), "near_miss") for i in range(6)]
+    failing: list[Outcome] = [
+        Failure("cut", "near_miss") if i < 2 else numbers[i] for i in range(6)
+    ]
+    a = run(tmp_path, "a", even, outcomes=failing)
+    b = run(tmp_path, "b", even, outcomes=[*failing[:1], *numbers[1:]])
+    found = compare(a, b)["scores"]["detection"]
+    assert found["n"] == 20
+    assert found["items"] is None
 
 
 def test_other_metrics_and_other_scorers_do_not_compare(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autointerp.latents import Label, LatentId, Metric, Score
+from autointerp.latents import Label, LatentId, Metric, Score, Source
 from autointerp.pipeline.columns import Columns
 from autointerp.pipeline.figures import (
     Dependence,
@@ -22,6 +22,7 @@ from autointerp.pipeline.results import Results
 from autointerp.pipeline.rows import Scored
 from autointerp.pipeline.widened import widened
 from autointerp.scorers.labels import label_metrics
+from autointerp.statistics import Interval, Tally, balanced_accuracy, wilson
 
 ALONE = Dependence()
 
@@ -111,19 +112,35 @@ def test_the_correlation_within_requests_is_found(correlation: float, tmp_path: 
         for i in range(60):
             answers = dependent_answers(rng, correlation)
             results.put_scores([Scored(score(i, 0.75, outcomes=answers))])
-        found = dependence(results, "detection", 0)
+        found = dependence(results, "detection", "x", 0)
         assert found.items == 5
         assert found.correlation == pytest.approx(correlation, abs=0.05)
         assert found.effect == pytest.approx(1 + 4 * max(0, found.correlation))
-        note_effects(results, 0)
+        note_effects(results, "x", 0)
         assert effects(results) == {"detection": found.effect}
+
+
+def test_answers_about_another_explainers_texts_do_not_count(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    with Results.open(tmp_path / "r.sqlite") as results:
+        for i in range(30):
+            own = score(i, 0.75, outcomes=dependent_answers(rng, 0.0))
+            results.put_scores([Scored(own)])
+        before = dependence(results, "detection", "x", 0)
+        for i in range(60):
+            other = score(i, 0.75, outcomes=dependent_answers(rng, 1.0))
+            results.put_scores([Scored(replace(other, explanation=f"a/{i}:input:y"))])
+        assert dependence(results, "detection", "x", 0) == before
+        assert dependence(results, "detection", "y", 0).correlation > 0.9
+        note_effects(results, "x", 0)
+        assert effects(results) == {"detection": before.effect}
 
 
 def test_answers_without_requests_are_independent(tmp_path: Path) -> None:
     with Results.open(tmp_path / "r.sqlite") as results:
         answers = [Label(True, True, None, "activating")]
         results.put_scores([Scored(score(0, 0.75, outcomes=answers, judge="pattern"))])
-        assert dependence(results, "detection", 0) == ALONE
+        assert dependence(results, "detection", "x", 0) == ALONE
         assert effects(results) == {}
 
 
@@ -135,13 +152,34 @@ def test_widened_intervals_are_those_of_fewer_items() -> None:
         for i in range(40)
     ]
     metrics = label_metrics(answers)
-    expected = label_metrics(answers, design_effect=1.8)
+    expected = fewer_items(answers, 1.8)
     found = widened(metrics, 1.8)
-    assert found.keys() == expected.keys()
-    for name, metric in expected.items():
-        if name == "semantic":
-            continue
+    assert found.keys() == metrics.keys()
+    assert {name for name, metric in metrics.items() if metric.low is not None} == expected.keys()
+    for name, metric in metrics.items():
         assert found[name].value == pytest.approx(metric.value)
-        assert found[name].low == (metric.low and pytest.approx(metric.low)), name
-        assert found[name].high == (metric.high and pytest.approx(metric.high)), name
+        if name not in expected:
+            assert found[name] == metric
+            continue
+        assert found[name].low == pytest.approx(expected[name].low), name
+        assert found[name].high == pytest.approx(expected[name].high), name
     assert widened(metrics, 1.0) == metrics
+
+
+def fewer_items(answers: Sequence[Label], effect: float) -> dict[str, Interval]:
+    """The intervals of every metric that has one, on so many times fewer items."""
+
+    def tally(source: Source, decile: int | None = None) -> Tally:
+        mine = [a for a in answers if a.source == source and decile in (None, a.decile)]
+        return Tally(len(mine), sum(a.label == a.truth for a in mine))
+
+    hard: tuple[Source, ...] = ("token", "neighbour")
+    rates = {"recall": tally("activating")}
+    rates |= {f"recall_decile_{d}": tally("activating", d) for d in range(10)}
+    rates |= {f"specificity_{source}": tally(source) for source in ("random", *hard)}
+    against = {"balanced_accuracy": [tally("random")], "hard": [tally(source) for source in hard]}
+    against |= {source: [tally(source)] for source in hard}
+    return {name: wilson(of, design_effect=effect) for name, of in rates.items()} | {
+        name: balanced_accuracy(rates["recall"], *of, design_effect=effect)
+        for name, of in against.items()
+    }

@@ -14,12 +14,12 @@ from planted_coders import Planted
 from planted_others import FakeClient, PlantedStore, build
 
 from autointerp.config import build_config
-from autointerp.latents import LatentId
+from autointerp.latents import Label, LatentId, Metric, Score
 from autointerp.llm.client import Request
 from autointerp.llm.templates import Templates
 from autointerp.pipeline.repeats import REPEAT, in_order, judge_error
 from autointerp.pipeline.results import Results
-from autointerp.pipeline.rows import TRUE
+from autointerp.pipeline.rows import TRUE, Scored
 from autointerp.pipeline.tasks import ScoreTask
 from autointerp.pipeline.tools import Tools
 
@@ -75,7 +75,7 @@ def test_a_few_latents_are_asked_about_twice_and_the_error_is_found(
         scores = list(results.scores())
         again = [s.score.latent for s in scores if s.control == REPEAT]
         own = [s.score.latent for s in scores if s.control == TRUE]
-        found = judge_error(results, "detection")
+        found = judge_error(results, "detection", "truth")
     assert sorted(again) == sorted(in_order(own, 4))
     assert len(own) == 8
     assert {r.repeat for r in client.requests} == {0, 1}
@@ -90,9 +90,37 @@ def test_a_few_latents_are_asked_about_twice_and_the_error_is_found(
 def test_nothing_is_asked_twice_unless_wanted(world: PlantedStore, tmp_path: Path) -> None:
     client = FakeClient(flaky)
     with score(world, client, tmp_path, 0) as results:
-        assert judge_error(results, "detection") is None
+        assert judge_error(results, "detection", "truth") is None
     asked = [json.dumps([m.content for m in r.messages]) for r in client.requests]
     assert len(set(asked)) == len(asked)
+
+
+def test_answers_about_different_texts_are_no_contradictions(tmp_path: Path) -> None:
+    """Of two explainers one is told apart from the other, and each from itself."""
+
+    def scored(explainer: str, control: str, wrong: int) -> Scored:
+        outcomes = [Label(True, i >= wrong, None, "activating") for i in range(10)]
+        name, metrics = f"c/1:input:{explainer}", {"balanced_accuracy": Metric(0.5)}
+        score = Score(
+            LatentId("c", 1), name, "detection", "llm", "balanced_accuracy", 0.5, metrics, outcomes
+        )
+        return Scored(score, control)
+
+    with Results.open(tmp_path / "r.sqlite") as results:
+        results.put_scores(
+            [
+                scored("agent", TRUE, 0),
+                scored("agent", REPEAT, 0),
+                scored("single_pass", TRUE, 10),
+                scored("single_pass", REPEAT, 7),
+                scored("pattern", TRUE, 5),
+            ]
+        )
+        same, other = (judge_error(results, "detection", e) for e in ("agent", "single_pass"))
+        assert same == {"n": 10, "differ": 0, "error": 0}
+        assert other is not None
+        assert (other["n"], other["differ"]) == (10, pytest.approx(0.3))
+        assert judge_error(results, "detection", "pattern") is None
 
 
 def test_more_latents_add_to_fewer() -> None:

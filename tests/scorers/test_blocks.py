@@ -11,14 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from given_sets import with_test
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted_coders import Planted
 from planted_others import build
 
+from autointerp.config import build_config
 from autointerp.judges import NoVerdict, Verdict
 from autointerp.judges.pattern import PatternJudge
 from autointerp.latents import (
+    AutointerpError,
     Example,
     ExampleBlock,
     Explanation,
@@ -29,7 +32,6 @@ from autointerp.latents import (
     Source,
 )
 from autointerp.registry import scorers
-from autointerp.scorers import Materials
 from autointerp.scorers.blocks import BlockOptions, blocks
 from autointerp.scorers.detection import DetectionScorer
 
@@ -81,7 +83,7 @@ def score(answer: Answer, items: list[Item] = FULL, **options: Any) -> tuple[Sco
     scorer = DetectionScorer(BlockOptions(sequential=True, **options), judge=judge)
     test = LabelledSet(LATENT, "test", items, {}, None, 0)
     explanation = Explanation(LATENT, "a thing", "by hand")
-    return asyncio.run(scorer.score(explanation, Materials(LATENT, test))), judge
+    return asyncio.run(scorer.score(explanation, with_test(LATENT, test))), judge
 
 
 def perfect(number: int) -> Verdict:
@@ -146,6 +148,40 @@ def test_a_clear_case_stops_early_and_an_unclear_one_does_not() -> None:
     unclear, judge = score(lambda n: Verdict(FULL[n].truth != (n % 4 == 0)), half_width=0.01)
     assert len(judge.asked) == 5
     assert unclear.details["blocks"] == 5
+
+
+def test_the_evidence_of_a_score_are_the_pairs_of_its_sequence() -> None:
+    """All of them, so that every decile counts alike; here nothing but the weakest is missed."""
+    found, _ = score(lambda n: Verdict(FULL[n].truth and n % 10 > 0), half_width=0.01, bar=0.95)
+    assert found.details["blocks"] == 5
+    assert found.details["pairs"] == [0, 5, 45]
+    assert found.metrics["mixed"].value == pytest.approx(0.95)
+
+
+@pytest.mark.parametrize("positives", [10, 15, 20, 25, 40, 50])
+def test_a_prompt_may_hold_any_number_of_positives(positives: int) -> None:
+    """Of prompts of as many texts as are allowed; with a fixed number, one tells of another."""
+    items = items_of({"activating": positives, "random": 50}, positives // 5)
+    _, judge = score(lambda n: Verdict(n % 2 == 0), items, half_width=0.001, bar=0.5)
+    most = BlockOptions(sequential=True).most_texts
+    assert most is not None
+    prompts = [asked[i : i + most] for asked in judge.asked for i in range(0, len(asked), most)]
+    held = {sum(items[n].truth for n in prompt) for prompt in prompts if len(prompt) == most}
+    assert len(held) > 1
+    assert sum(map(len, judge.asked)) == 2 * positives
+
+
+def test_prompts_that_could_hold_a_whole_block_are_refused() -> None:
+    judge = {"kind": "llm", "texts_per_prompt": 6}
+    tree = {
+        "explainer": {"kind": "single_pass", "llm": "judge"},
+        "llms": {"judge": {"model": "m", "base_url": "http://127.0.0.1:1/v1"}},
+    }
+    scorer = {"kind": "detection", "sequential": True, "judge": judge}
+    with pytest.raises(AutointerpError, match=r"scorers.0.judge.texts_per_prompt: 6 .* at most 5"):
+        build_config({**tree, "scorers": [scorer]})
+    build_config({**tree, "scorers": [{**scorer, "sequential": False}]})
+    build_config({**tree, "scorers": [{**scorer, "judge": {**judge, "texts_per_prompt": 5}}]})
 
 
 def test_only_the_sequence_has_limits() -> None:

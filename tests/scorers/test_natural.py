@@ -77,6 +77,33 @@ def test_a_free_judge_reads_the_whole_background(world: PlantedStore) -> None:
         assert metric.value < 0.5
 
 
+def test_all_windows_of_the_corpus_tell_how_often_a_latent_is_active(world: PlantedStore) -> None:
+    """Those of the background are fewer: what is known of rare latents is known less well."""
+    store, scorer, narrower = world.store, DetectionScorer(judge=PatternJudge()), []
+    documents = store.documents
+    whole = (documents["length"].astype(int) - documents["head"]).clip(0) // store.window
+    assert store.window_count == whole.sum()
+    for latent in world.truth.family("previous"):
+        (word, *_) = latent.rule.strengths
+        explanation = world.explanation(latent, f'"{word}", "the"')
+        counts = store.statistics(SAELENS).window_count[latent.index]
+        materials = world.materials(latent)
+        whole_corpus = replace(
+            materials, active_count=int(counts.sum()), window_count=store.window_count
+        )
+        blind, found = (
+            asyncio.run(scorer.score(explanation, given)).metrics[METRIC]
+            for given in (materials, whole_corpus)
+        )
+        assert found.low is not None
+        assert found.high is not None
+        assert blind.low is not None
+        assert blind.high is not None
+        assert max(found.low, blind.low) < min(found.high, blind.high)
+        narrower.append(found.high - found.low < blind.high - blind.low)
+    assert np.mean(narrower) >= 0.9
+
+
 def test_a_broad_explanation_is_less_precise_than_on_a_balanced_set(world: PlantedStore) -> None:
     latent = world.truth.family("previous")[0]
     (word,) = latent.rule.strengths

@@ -296,7 +296,7 @@ def show(figure: str, value: float, unit: str, bar: float | None, **more: Any) -
     print(json.dumps({**found, "bar": bar, **more}), flush=True)
 
 
-def main(count: int = 64, tokens: int = 1_000_000) -> None:
+def main(count: int = 128, tokens: int = 1_000_000) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = demo_store(Path(folder), tokens)
         latents = some_latents(store, count)

@@ -31,52 +31,66 @@ from ..registry import Options
 class Materials:
     """What a scorer may use for one latent.
 
-    ``test`` are labelled TEST windows. ``background_maxima`` [n] has the latent's maximum in
-    every window of ``background``, 0 where inactive. ``active`` reads the uniform sample of the
-    latent's active TEST windows; ``active_count`` are all there are in the corpus.
+    ``test`` are labelled TEST windows, which ``labelled`` builds. ``background_maxima`` [n] has
+    the latent's maximum in every window of ``background``, 0 where inactive. ``active`` reads the
+    uniform sample of the latent's active TEST windows; ``active_count`` are all there are in the
+    corpus, which has ``window_count`` windows (0 if that is not known).
     ``selection`` reads labelled SELECT windows, to fit on and never to report. ``peers`` are the
     run's explanations of the same kind and coder, the latent's own among them. ``background_near``
     tells in which windows of the background a latent is active that is easily taken for it: [n].
     """
 
     latent: LatentId
-    test: LabelledSet
+    labelled: Callable[[], LabelledSet]
     evidence: Evidence | None = None
     background: Background | None = None
     background_maxima: NDArray[np.float32] | None = None
     active: Callable[[], ExampleBlock] | None = None
     active_count: int = 0
+    window_count: int = 0
     peers: Sequence[Explanation] = ()
     selection: Callable[[], LabelledSet] | None = None
     background_near: Callable[[], NDArray[np.bool_]] | None = None
 
+    @property
+    def test(self) -> LabelledSet:
+        return self.labelled()
+
 
 @dataclass(frozen=True, eq=False)
 class Other:
-    """Another latent of the run: its explanation, and its active windows of TEST by decile.
-
-    ``active`` are all windows, by document and start, in which it is known to be active.
-    """
+    """Another latent of the run: its explanation, and some of its active windows of TEST."""
 
     explanation: Explanation
     windows: Sequence[Item]
-    active: frozenset[tuple[int, int]]
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbourhood:
+    """A latent and its neighbours. In each window exactly one of them is active: the latent in
+    its ``own``, active windows of TEST, and each other in its."""
+
+    own: Sequence[Item]
+    others: Sequence[Other]
 
 
 class Others(Protocol):
-    """The explained latents of a run, of which a scorer may need some beside its own."""
+    """The explained latents of a run, of which a scorer may need some beside its own.
 
-    def nearest(self, latent: LatentId, count: int) -> list[Other]:
+    In which windows latents are active is read from the subject.
+    """
+
+    async def nearest(self, latent: LatentId, count: int, windows: int) -> Neighbourhood:
         """Up to ``count`` of the same coder, those of the nearest decoder directions first.
 
-        Their windows are none of those in which two of them, or the latent too, are known to be
-        active.
+        About ``windows`` of the latent's windows are looked for, and as many of all others'
+        together; where latents are often active together there may be fewer.
         """
         ...
 
-    def apart(self, latent: LatentId, count: int) -> list[Other]:
+    async def apart(self, latent: LatentId, count: int, windows: int) -> list[Other]:
         """Up to ``count`` random ones of the same coder, the least often active together with the
-        latent first; their windows are none of those in which it is known to be active."""
+        latent first, with about ``windows`` windows in all, in which the latent is inactive."""
         ...
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from given_sets import with_test
 from llm_asking import run
 from llm_server import Body, LLMServer
 
@@ -27,7 +28,6 @@ from autointerp.latents import (
 from autointerp.llm.client import Reply, Request, Usage
 from autointerp.llm.templates import Templates
 from autointerp.registry import scorers
-from autointerp.scorers import Materials
 from autointerp.sections import BudgetSection
 
 LATENT = LatentId("layers.1", 7)
@@ -91,7 +91,7 @@ def detection(server: LLMServer, folder: Path, sources: Sequence[Any], **options
         client = llms.clients["judge"]
         judge = LLMJudge(LLMJudgeOptions(**options), client=client, templates=Templates())
         kind = scorers.get("detection")
-        materials = Materials(LATENT, LabelledSet(LATENT, "test", items, {}, None, 0))
+        materials = with_test(LATENT, LabelledSet(LATENT, "test", items, {}, None, 0))
         explanation = Explanation(LATENT, "even numbers", "by hand")
         scorer = kind.implementation(kind.options(), judge=judge)
         score: Score = await scorer.score(explanation, materials)

@@ -205,7 +205,7 @@ def rows(run: Path) -> tuple[list[Explanation], list[Scored]]:
         names = [getattr(o, "request", None) for o in score.outcomes]
         numbers = {name: str(i) for i, name in enumerate(dict.fromkeys(filter(None, names)))}
         outcomes = [
-            replace(o, request=numbers[o.request])
+            o._replace(request=numbers[o.request])
             if isinstance(o, Label | Choice) and o.request is not None
             else o
             for o in score.outcomes

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from planted import PlantedLatent, Truth
 from planted_coders import SAELENS, Planted
 
 from autointerp.examples.active import active_windows
+from autointerp.examples.activity import Active, Question, activity
 from autointerp.examples.harvest import collect
 from autointerp.examples.options import Attached, CorpusOptions, ExampleOptions
 from autointerp.examples.sampling import evidence, labelled_set
@@ -23,6 +24,7 @@ from autointerp.scorers import Materials
 from autointerp.subject.checkpoints import load_coder
 from autointerp.subject.coders import SparseCoder
 from autointerp.subject.loading import load_subject
+from autointerp.subject.model import Subject
 
 FAMILIES = ("token_set", "single", "previous", "earlier", "either_or", "unless")
 
@@ -34,6 +36,9 @@ class PlantedStore:
     truth: Truth
     store: ExampleStore
     coder: SparseCoder
+    subject: Subject
+    attached: Mapping[str, Attached]
+    asked: list[Question] = field(default_factory=list)
 
     @property
     def latents(self) -> list[PlantedLatent]:
@@ -47,14 +52,19 @@ class PlantedStore:
     def others(self, seed: int = 0) -> OtherLatents:
         made = map(self.explanation, self.latents)
         explanations = {e.latent: e for e in made}
-        return OtherLatents(self.store, lambda: {SAELENS: self.coder}, explanations, seed)
+        return OtherLatents(self.store, lambda: {SAELENS: self.coder}, explanations, self, seed)
+
+    async def active(self, question: Question) -> Active:
+        """In this thread, and noted."""
+        self.asked.append(question)
+        return activity(self.store, self.subject, self.attached, [question])[0]
 
     def materials(self, latent: PlantedLatent) -> Materials:
         where = LatentId(SAELENS, latent.index)
         shown = evidence(self.store, where)
         return Materials(
             where,
-            labelled_set(self.store, where, "test", shown),
+            cache(partial(labelled_set, self.store, where, "test", shown)),
             shown,
             self.store.background("test"),
             self.store.background_maxima(where, "test"),
@@ -68,7 +78,7 @@ def build(planted: Planted, folder: Path) -> PlantedStore:
     attached = {SAELENS: Attached(coder, subject.hook_point("transformer.h.0"))}
     corpus = CorpusOptions(source=str(planted.corpus), tokens=60_000)
     store = collect(subject, attached, corpus, ExampleOptions(), folder)
-    return PlantedStore(planted.truth, store, coder)
+    return PlantedStore(planted.truth, store, coder, subject, attached)
 
 
 def values(score: Score) -> dict[str, float]:

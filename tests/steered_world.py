@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from given_sets import with_test
 from planted import PlantedLatent
 from planted_coders import SAELENS, Planted
 
@@ -66,7 +67,7 @@ class SteeredWorld:
     def materials(self, latent: LatentId, peers: Sequence[Explanation] = ()) -> Materials:
         shown = evidence(self.store, latent)
         test = labelled_set(self.store, latent, "test", shown)
-        return Materials(latent, test, evidence=shown, peers=peers)
+        return with_test(latent, test, evidence=shown, peers=peers)
 
 
 def where(latent: PlantedLatent) -> LatentId:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from given_sets import with_test
 from planted import Family, PlantedLatent, Truth
 from planted_coders import SAELENS, TOPK, TRANSCODER, Planted, topk_order
 
@@ -29,7 +30,6 @@ from autointerp.latents import (
     LatentId,
     Score,
 )
-from autointerp.scorers import Materials
 from autointerp.scorers.detection import DetectionScorer
 from autointerp.subject.checkpoints import load_coder
 from autointerp.subject.loading import load_subject
@@ -217,7 +217,7 @@ def test_dead_and_rare_latents_are_named(world: World) -> None:
 
 def _score(world: World, latent: PlantedLatent, text: str) -> Score:
     where = LatentId(SAELENS, latent.index)
-    materials = Materials(latent=where, test=world.sets(latent))
+    materials = with_test(where, world.sets(latent))
     explanation = Explanation(latent=where, text=text, explainer="test")
     return asyncio.run(DetectionScorer(judge=PatternJudge()).score(explanation, materials))
 

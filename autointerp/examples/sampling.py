@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, partial
 from itertools import islice
 from typing import TypeVar
 
@@ -142,7 +143,8 @@ def spare_collector() -> None:
 
 
 class SetBuilder:
-    """Evidence and one split's labelled sets of many latents, built a block at a time.
+    """Evidence and one split's labelled sets of many latents, built a block at a time; the sets
+    when one of a block is first asked for.
 
     Latents are best taken in the order in which they are expected; what was built of a latent is
     let go as it is taken.
@@ -152,7 +154,7 @@ class SetBuilder:
         self._store = store
         self._split: Split = split
         self._waiting = dict.fromkeys(latents)
-        self._built: dict[LatentId, tuple[Evidence, LabelledSet]] = {}
+        self._built: dict[LatentId, tuple[Evidence, _Sets]] = {}
 
     def ahead(self, items: Iterable[T], latent_of: Callable[[T], LatentId]) -> Iterator[T]:
         """The items, each block's latents being expected before the first of it is handed on."""
@@ -166,8 +168,8 @@ class SetBuilder:
         self._waiting.pop(latent, None)
         self._built.pop(latent, None)
 
-    def take(self, latent: LatentId) -> tuple[Evidence, LabelledSet]:
-        """What an explainer may see of the latent, and the windows to judge it on.
+    def take(self, latent: LatentId) -> tuple[Evidence, Callable[[], LabelledSet]]:
+        """What an explainer may see of the latent, and what gives the windows to judge it on.
 
         Raises:
             AutointerpError: if the latent is not in the store.
@@ -178,6 +180,24 @@ class SetBuilder:
             for other in block[1:]:
                 del self._waiting[other]
             shown = evidences(self._store, block)
-            sets = labelled_sets(self._store, self._split, shown)
-            self._built.update(zip(block, zip(shown, sets, strict=True), strict=True))
+            sets = _Sets(self._store, self._split, shown)
+            self._built.update((e.latent, (e, sets)) for e in shown)
+        evidence, sets = self._built.pop(latent)
+        return evidence, cache(partial(sets.take, latent))
+
+
+class _Sets:
+    """The labelled sets of a block, all built as the first is taken."""
+
+    def __init__(self, store: ExampleStore, split: Split, shown: Sequence[Evidence]) -> None:
+        self._store = store
+        self._split: Split = split
+        self._shown = shown
+        self._built: dict[LatentId, LabelledSet] = {}
+
+    def take(self, latent: LatentId) -> LabelledSet:
+        if self._shown:
+            built = labelled_sets(self._store, self._split, self._shown)
+            self._built = {found.latent: found for found in built}
+            self._shown = ()
         return self._built.pop(latent)

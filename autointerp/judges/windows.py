@@ -69,34 +69,34 @@ def marked(examples: Sequence[Example], marks: Sequence[Marks]) -> list[dict[str
     ]
 
 
-class _Written(dict[int, str]):
-    """Token ids to their texts as they stand inside a JSON string. Escapes are single signs', so
-    that tokens may be escaped one by one, and once; ``escapes`` are some besides JSON's own."""
+class _Written:
+    """The texts of tokens as they stand inside a JSON string, written when first asked for.
+
+    Escapes are single signs', so that tokens may be escaped one by one, and once; ``escapes`` are
+    some besides JSON's own.
+    """
 
     def __init__(self, vocabulary: Sequence[str], between: str, escapes: Mapping[int, str]) -> None:
-        super().__init__()
         self._vocabulary = vocabulary
         self._between = between
         self._escapes = escapes
-
-    def __missing__(self, token: int) -> str:
-        self[token] = text = quoted(self._vocabulary[token])[1:-1].translate(self._escapes)
-        return text
+        self._texts: list[str | None] = [None] * len(vocabulary)
 
     def before(self, example: Example) -> str:
         """The tokens before the window, quoted."""
         block, row = example
         ids = block.left_ids[row].tolist()
-        return f'"{self._joined(ids[ids.count(_NONE) :])}"'
+        return f'"{self._between.join(self._tokens(ids[ids.count(_NONE) :]))}"'
 
     def text(self, example: Example) -> str:
         """The window, quoted."""
         block, row = example
-        return f'"{self._joined(block.token_ids[row].tolist())}"'
+        return f'"{self._between.join(self._tokens(block.token_ids[row].tolist()))}"'
 
     def marked(self, example: Example, marks: Marks) -> str:
         """The window, quoted, each run of marked tokens between the signs."""
-        tokens = list(map(self.__getitem__, example.token_ids.tolist()))
+        block, row = example
+        tokens = self._tokens(block.token_ids[row].tolist())
         places = set(marks.nonzero()[0].tolist())
         for place in places:
             if place - 1 not in places:
@@ -105,8 +105,14 @@ class _Written(dict[int, str]):
                 tokens[place] += END
         return f'"{self._between.join(tokens)}"'
 
-    def _joined(self, ids: Sequence[int]) -> str:
-        return self._between.join(map(self.__getitem__, ids))
+    def _tokens(self, ids: Sequence[int]) -> list[str]:
+        texts = self._texts
+        return [texts[i] or self._write(i) for i in ids]
+
+    def _write(self, token: int) -> str:
+        text = quoted(self._vocabulary[token])[1:-1].translate(self._escapes)
+        self._texts[token] = text
+        return text
 
 
 class _Tables:

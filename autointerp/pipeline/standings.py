@@ -86,8 +86,9 @@ class SelectScorer:
         mixed = [items[i] for i in rng.permutation(len(items)).tolist()]
         kinds = (("activating",), ("random",), HARD_SOURCES)
         few = [x for kind in kinds for x in [i for i in mixed if i.source in kind][: self._windows]]
-        fewer = replace(materials, test=replace(materials.test, items=few))
-        return await self._detection.score(explanation, fewer)
+        fewer = replace(materials.test, items=few)
+        materials = replace(materials, labelled=lambda: fewer)
+        return await self._detection.score(explanation, materials)
 
 
 def select_value(score: Score) -> float:

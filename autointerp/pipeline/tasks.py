@@ -79,7 +79,7 @@ class ExplainTask:
 
     async def __call__(self, latent: LatentId) -> Explanation:
         started, number = perf_counter(), self.retry.of(self.name, latent)
-        with metered() as account, asking_anew(number):
+        with metered(self.name) as account, asking_anew(number):
             explanation = await self._explain(latent)
         if number and explanation.status == "failed":
             explanation = replace(explanation, details={**explanation.details, ROUND: number})
@@ -91,7 +91,8 @@ class ExplainTask:
             self.sets.pass_over(latent)
             return Explanation(latent, "", self.name, status="dead", reason="it never fired")
         try:
-            return await self.explainer.explain(*self.sets.take(latent))
+            evidence, selection = self.sets.take(latent)
+            return await self.explainer.explain(evidence, selection())
         except (AutointerpError, BudgetExhausted):
             raise
         except Exception as error:  # noqa: BLE001 – recorded; the run goes on
@@ -162,12 +163,12 @@ class ScoreTask:
         }
 
     async def __call__(self, explanation: Explanation) -> list[Scored]:
-        shown, test = self._sets.take(explanation.latent)
+        shown, labelled = self._sets.take(explanation.latent)
         texts: dict[str, Explanation] = {
             c.name: replace(c.explanation, kind=explanation.kind)
             for c in self._controls(explanation)
         }
-        materials = replace(self._materials(shown, test), peers=self._peers(explanation))
+        materials = replace(self._materials(shown, labelled), peers=self._peers(explanation))
 
         async def scored(scorer: NamedScorer, name: str) -> Scored:
             asked = texts.get(name, explanation)
@@ -194,17 +195,18 @@ class ScoreTask:
     def _explained(self) -> dict[tuple[str, str], Sequence[Explanation]]:
         return {}
 
-    def _materials(self, shown: Evidence, test: LabelledSet) -> Materials:
-        latent = test.latent
+    def _materials(self, shown: Evidence, labelled: Callable[[], LabelledSet]) -> Materials:
+        latent = shown.latent
         return Materials(
             latent=latent,
-            test=test,
+            labelled=labelled,
             evidence=shown,
             background=self.store.background(self.split),
             background_maxima=self.store.background_maxima(latent, self.split),
             background_near=cache(partial(neighbours_active, self.store, latent, self.split)),
             active=cache(partial(active_windows, self.store, latent, self.split)),
             active_count=int(self.store.statistics(latent.coder).window_count[latent.index].sum()),
+            window_count=self.store.window_count,
             selection=cache(partial(labelled_set, self.store, latent, "select", shown)),
         )
 
@@ -212,7 +214,7 @@ class ScoreTask:
         self, scorer: NamedScorer, explanation: Explanation, materials: Materials, number: int
     ) -> Score:
         started = perf_counter()
-        with metered() as account, asking_anew(number):
+        with metered(scorer.name) as account, asking_anew(number):
             score = await self._judged(scorer, explanation, materials)
         if number and score.status == "failed":
             score = replace(score, details={**score.details, ROUND: number})

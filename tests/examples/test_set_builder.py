@@ -23,7 +23,9 @@ def test_no_more_than_a_block_is_held(world: PlantedStore) -> None:
         if latent.index % 3:
             sets.pass_over(latent)  # as of a latent that never fired
         else:
-            shown, test = sets.take(latent)
+            shown, labelled = sets.take(latent)
+            test = labelled()
+            assert labelled() is test
             assert shown.latent == test.latent == latent
     assert not sets._waiting
     assert not sets._built
@@ -33,7 +35,8 @@ def test_blocks_give_what_latents_alone_give(world: PlantedStore) -> None:
     latents = [LatentId(SAELENS, latent.index) for latent in world.latents[:5]]
     sets = SetBuilder(world.store, "test")
     for latent in sets.ahead(latents, lambda latent: latent):
-        shown, test = sets.take(latent)
+        shown, labelled = sets.take(latent)
+        test = labelled()
         alone = labelled_set(world.store, latent, "test", evidence(world.store, latent))
         found = [(i.example.document, i.example.start, i.source) for i in test.items]
         assert found == [(i.example.document, i.example.start, i.source) for i in alone.items]

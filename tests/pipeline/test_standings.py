@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from given_sets import with_test
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,7 +37,6 @@ from autointerp.pipeline.standings import (
     report,
     select_value,
 )
-from autointerp.scorers import Materials
 
 TIERS = ("cheap", "dear", "dearest")
 LATENT = LatentId("a", 0)
@@ -155,7 +155,7 @@ def test_as_many_windows_are_judged_as_asked_for(
     items = [Item(example, source == "activating", source) for example, source in rows]
     select = LabelledSet(LATENT, "select", items, {}, None, 0)
     asked = replace(explained("cheap"), text='"x"')
-    materials = Materials(LATENT, select)
+    materials = with_test(LATENT, select)
     score = asyncio.run(SelectScorer(windows, 0, PatternJudge()).score(asked, materials))
     counts = Counter(outcome.source for outcome in score.outcomes)
     assert (counts["activating"], counts["random"]) == (active, random)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from delphi_side import EXPLANATION, label, usable_number
+from given_sets import with_test
 from numpy.typing import NDArray
 
 from autointerp.judges import Marks, NoVerdict, Verdict
@@ -127,9 +128,9 @@ def materials(found: dict[str, NDArray[Any]], latent: int) -> Materials:
         left[active],
         VOCABULARY,
     )
-    return Materials(
-        latent=name,
-        test=LabelledSet(name, "test", [], {}, None, 0),
+    return with_test(
+        name,
+        LabelledSet(name, "test", [], {}, None, 0),
         background=Background(documents, starts, token_ids, left, VOCABULARY),
         background_maxima=windows.max(1),
         active=lambda: block,

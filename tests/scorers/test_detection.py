@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from given_sets import with_test
 
 from autointerp.judges import NoVerdict, Verdict
 from autointerp.latents import (
@@ -23,7 +24,6 @@ from autointerp.latents import (
     Source,
 )
 from autointerp.registry import scorers
-from autointerp.scorers import Materials
 
 LATENT = LatentId("layers.1", 7)
 VOCABULARY = [f"t{i}" for i in range(200)]
@@ -73,7 +73,7 @@ def detect(
     judge, kind = ScriptedJudge(answer), scorers.get("detection")
     scorer = kind.implementation(kind.options(), seed=seed, judge=judge)
     explanation = Explanation(LATENT, "a thing", "by hand")
-    score = asyncio.run(scorer.score(explanation, Materials(LATENT, test or labelled_set())))
+    score = asyncio.run(scorer.score(explanation, with_test(LATENT, test or labelled_set())))
     assert isinstance(score, Score)
     return score, judge
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from embedding_model import minilm
+from given_sets import with_test
 
 from autointerp.latents import (
     Example,
@@ -25,7 +26,6 @@ from autointerp.latents import (
     Score,
     Source,
 )
-from autointerp.scorers import Materials
 from autointerp.scorers.embedding import EmbeddingOptions, EmbeddingScorer
 from autointerp.scorers.ranks import rank_metrics
 from autointerp.statistics import auroc
@@ -73,7 +73,7 @@ class Lengths:
 
 def score(test: LabelledSet, text: str = "xxx", embedder: Any = None) -> Score:
     scorer = EmbeddingScorer(embedder=embedder or Lengths())
-    return asyncio.run(scorer.score(Explanation(LATENT, text, "by hand"), Materials(LATENT, test)))
+    return asyncio.run(scorer.score(Explanation(LATENT, text, "by hand"), with_test(LATENT, test)))
 
 
 def test_cosines_and_auroc_by_hand() -> None:
@@ -106,8 +106,25 @@ def test_failures_rank_at_the_wrong_end() -> None:
     outcomes = [Number(0.9, "activating"), Number(0.8, "activating"), Failure("no", "activating"),
                 Number(0.1, "random"), Failure("no", "random")]  # fmt: skip
     metrics = rank_metrics(outcomes)
-    assert metrics["auroc"].value == pytest.approx(2 / 6)
+    assert metrics["auroc"].value == metrics["worst_case"].value == pytest.approx(2 / 6)
+    assert metrics["best_case"].value == 1
+    assert metrics["best_case"].n == metrics["auroc"].n
     assert metrics["failures"].value == 2
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_a_failure_and_ranks_nothing(value: float) -> None:
+    class Broken(Lengths):
+        async def vectors(self, texts: Sequence[str]) -> np.ndarray:
+            found = await super().vectors(texts)
+            found[[len(text) > 5 for text in texts]] = value
+            return found
+
+    found = score(labelled(activating=["a" * 9] * 10, random=["b"] * 10), embedder=Broken())
+    assert [isinstance(o, Failure) for o in found.outcomes] == [True] * 10 + [False] * 10
+    assert "the window's number is" in str(getattr(found.outcomes[0], "reason", ""))
+    assert found.metrics["auroc"].value == 0
+    assert found.metrics["failures"].value == 10
 
 
 @pytest.mark.parametrize(
@@ -167,7 +184,7 @@ async def _score_all(
     for module, own in texts.items():
         other = [t for name, theirs in texts.items() if name != module for t in theirs[:5]]
         test = labelled(activating=own, random=other)
-        made = await scorer.score(Explanation(LATENT, said, "by hand"), Materials(LATENT, test))
+        made = await scorer.score(Explanation(LATENT, said, "by hand"), with_test(LATENT, test))
         found.append(made.metrics["auroc"].value)
     return found
 

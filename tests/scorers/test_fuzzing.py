@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
+from given_sets import with_test
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +26,6 @@ from autointerp.latents import (
     Score,
     Source,
 )
-from autointerp.scorers import Materials
 from autointerp.scorers.fuzzing import FuzzingScorer
 
 LATENT = LatentId("layers.1", 7)
@@ -104,7 +104,7 @@ def fuzz(
     judge = ScriptedJudge(answer)
     scorer = FuzzingScorer(seed=seed, judge=judge)
     explanation = Explanation(LATENT, "a thing", "by hand")
-    return asyncio.run(scorer.score(explanation, Materials(LATENT, test))), judge
+    return asyncio.run(scorer.score(explanation, with_test(LATENT, test))), judge
 
 
 def truthful(test: LabelledSet) -> Callable[[Example, Marks], Answer]:
@@ -263,7 +263,7 @@ def by_pattern(text: str, control: str = "") -> Score:
     scorer = FuzzingScorer(judge=PatternJudge())
     asked = scorer.controls[control] if control else scorer
     explanation = Explanation(LATENT, text, "by hand")
-    return asyncio.run(asked.score(explanation, Materials(LATENT, river_banks())))
+    return asyncio.run(asked.score(explanation, with_test(LATENT, river_banks())))
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_the_control_shows_the_marked_tokens_alone() -> None:
     judge = ScriptedJudge(yes)
     control = FuzzingScorer(judge=judge).controls["marked_only"]
     score = asyncio.run(
-        control.score(Explanation(LATENT, "x", "by hand"), Materials(LATENT, spread()))
+        control.score(Explanation(LATENT, "x", "by hand"), with_test(LATENT, spread()))
     )
     assert len(score.outcomes) == 60
     for example, marks in judge.shown:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from given_sets import with_set
 from planted_coders import Planted
 from planted_others import PlantedStore, build, values
 from scipy import stats
@@ -171,7 +172,7 @@ def test_too_few_windows_cost_nothing(world: PlantedStore, tmp_path: Path) -> No
     }
     for reason, test in sets.items():
         score = asyncio.run(
-            SimulationScorer().score(world.explanation(latent), replace(shown, test=test))
+            SimulationScorer().score(world.explanation(latent), with_set(shown, test))
         )
         assert score.status == "too_few_examples"
         assert reason in str(score.reason)

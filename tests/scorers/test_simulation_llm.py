@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from given_sets import with_set
 from golden import check_golden
 from llm_asking import run
 from llm_server import Body, LLMServer
@@ -103,7 +104,7 @@ def test_activations_reach_no_prompt(world: PlantedStore, tmp_path: Path) -> Non
             i._replace(example=i.example._replace(block=loud[id(i.example.block)]))
             for i in shown.test.items
         ]
-        shown = replace(shown, test=replace(shown.test, items=items), selection=None)
+        shown = with_set(replace(shown, selection=None), replace(shown.test, items=items))
         questions: list[str] = []
 
         def answer(body: Body, questions: list[str] = questions) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from given_sets import with_test
 from golden import check_golden
 from llm_asking import run
 from llm_server import LLMServer
@@ -29,7 +30,6 @@ from autointerp.latents import (
     Source,
 )
 from autointerp.llm.templates import Templates
-from autointerp.scorers import Materials
 from autointerp.scorers.surprisal import SurprisalScorer
 from autointerp.subject.base_lm import LocalLM
 from autointerp.subject.loading import load_subject
@@ -53,7 +53,7 @@ def labelled(items: Sequence[Item], shortage: str | None = None) -> LabelledSet:
 
 def score(lm: Any, test: LabelledSet, text: str = "cats") -> Score:
     scorer = SurprisalScorer(templates=Templates(), base_lm=lm)
-    return asyncio.run(scorer.score(Explanation(LATENT, text, "by hand"), Materials(LATENT, test)))
+    return asyncio.run(scorer.score(Explanation(LATENT, text, "by hand"), with_test(LATENT, test)))
 
 
 class Table:
@@ -96,6 +96,8 @@ def test_what_is_not_measured_is_a_failure() -> None:
     found = score(Table(fails="big"), TEST)
     assert found.outcomes[1] == Failure("too long", "activating")
     assert found.metrics["auroc"].value == pytest.approx(1.5 / 4)
+    assert found.metrics["worst_case"].value == pytest.approx(1.5 / 4)
+    assert found.metrics["best_case"].value == pytest.approx(3.5 / 4)
     assert found.status == "scored"
     nothing = score(Table(fails=" "), TEST)
     assert nothing.status == "failed"
@@ -142,7 +144,7 @@ def test_an_endpoint_that_expects_words_to_return_tells_true_from_other_explanat
         scorer = SurprisalScorer(BaseLMOptions(llm="judge"), templates=Templates(), client=client)
         return [
             await asyncio.gather(*(
-                scorer.score(Explanation(LATENT, said, "by hand"), Materials(LATENT, test))
+                scorer.score(Explanation(LATENT, said, "by hand"), with_test(LATENT, test))
                 for said in map(words_of, (latent, latents[place - 1]))
             ))
             for place, latent in enumerate(latents)
@@ -192,7 +194,7 @@ def test_rows_of_many_latents_together_give_what_one_at_a_time_gives(demo: Any) 
     async def work(together: bool) -> list[float]:
         lm = LocalLM(demo)
         scorer = SurprisalScorer(templates=Templates(), base_lm=lm)
-        tasks = [scorer.score(Explanation(LATENT, s, ""), Materials(LATENT, test)) for s in said]
+        tasks = [scorer.score(Explanation(LATENT, s, ""), with_test(LATENT, test)) for s in said]
         made = await asyncio.gather(*tasks) if together else [await task for task in tasks]
         await lm.aclose()
         return [o.value for s in made for o in s.outcomes if isinstance(o, Number)]

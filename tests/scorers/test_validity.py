@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+from given_sets import with_test
 from llm_asking import run
 from llm_server import LLMServer
 from oracle import Oracle
@@ -23,7 +24,6 @@ from autointerp.judges.llm import LLMJudge, LLMJudgeOptions
 from autointerp.judges.pattern import PatternJudge
 from autointerp.latents import Explanation, Label, LabelledSet, LatentId, Score
 from autointerp.llm.templates import Templates
-from autointerp.scorers import Materials
 from autointerp.scorers.detection import DetectionScorer
 from autointerp.scorers.fuzzing import FuzzingScorer
 
@@ -51,7 +51,7 @@ def world(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Sets:
     found = OracleWorld.of(planted, tmp_path_factory.mktemp("store"))
     latents = found.truth.family(*FAMILIES)
     builder = SetBuilder(found.store, "test", [_id(latent) for latent in latents])
-    return Sets(latents, {latent.index: builder.take(_id(latent))[1] for latent in latents})
+    return Sets(latents, {latent.index: builder.take(_id(latent))[1]() for latent in latents})
 
 
 def _id(latent: PlantedLatent) -> LatentId:
@@ -68,7 +68,7 @@ def scored(request: pytest.FixtureRequest, world: Sets, tmp_path: Path) -> Any:
         tasks = [
             built.score(
                 Explanation(_id(latent), text(latent), "by hand"),
-                Materials(_id(latent), world.sets[latent.index]),
+                with_test(_id(latent), world.sets[latent.index]),
             )
             for latent in latents
         ]

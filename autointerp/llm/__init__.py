@@ -3,7 +3,8 @@
 What others use:
     ``client`` (requests, replies, who answers them), ``templates`` and ``parts`` (prompts and typed
     replies), ``at_once`` (several questions), ``anew`` (questions whose answers led to failures),
-    ``echo`` (how likely texts are), ``opening`` (all clients of a run).
+    ``echo`` (how likely texts are), ``opening`` (all clients of a run), ``reachable`` (whether
+    servers are there).
 Between a request and its server:
     ``layers`` (what each goes through) and ``asking`` (what the layers pass on), ``bodies`` (what
     is sent), ``structured`` and ``text`` (what a reply must be), ``limits`` (budgets, rates and

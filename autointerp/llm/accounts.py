@@ -49,17 +49,28 @@ class Account:
 
 
 _METERS: ContextVar[tuple[Account, ...]] = ContextVar("meters", default=())
+_KIND: ContextVar[str] = ContextVar("kind", default="")
 
 
 @contextmanager
-def metered() -> Iterator[Account]:
-    """An account of what the block asks for, in tasks that it starts too; blocks may nest."""
+def metered(kind: str = "") -> Iterator[Account]:
+    """An account of what the block asks for, in tasks that it starts too; blocks may nest.
+
+    ``kind`` is that of the explainer or scorer at work, which :func:`asked_for` tells those who
+    count by it; in nested blocks it is the outermost one's.
+    """
     account = Account()
-    token = _METERS.set((*_METERS.get(), account))
+    meters, named = _METERS.set((*_METERS.get(), account)), _KIND.set(_KIND.get() or kind)
     try:
         yield account
     finally:
-        _METERS.reset(token)
+        _METERS.reset(meters)
+        _KIND.reset(named)
+
+
+def asked_for() -> str:
+    """The kind of explainer or scorer that asks at this moment; empty where nobody said."""
+    return _KIND.get()
 
 
 @dataclass

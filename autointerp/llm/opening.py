@@ -46,15 +46,19 @@ class LLMs:
             await room.enter()
 
 
-def check_llms(sections: Mapping[str, LLMSection], budget: BudgetSection) -> None:
-    """Look for what would stop a run when it first asks: call it before any long work.
+def check_llms(
+    sections: Mapping[str, LLMSection], budget: BudgetSection, *, keys: bool = True
+) -> None:
+    """Look for what would stop a run when it first asks: call it before any long work. ``keys``
+    are not looked for where nobody will be asked.
 
     Raises:
         AutointerpError: if a key is not in the environment, or a budget lacks prices.
     """
     for name, section in sections.items():
         where = f"llms.{name}"
-        read_api_key(section, where)
+        if keys:
+            read_api_key(section, where)
         if section.waves is not None and section.waves.command:
             check_installed(section.waves.command[0], where, "batch.command")
         if budget.dollars is not None and prices_of(section) is None:

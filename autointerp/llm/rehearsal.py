@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from autointerp.latents import Cost
-from autointerp.llm.accounts import Ledger, plus
+from autointerp.llm.accounts import Ledger, asked_for, plus
 from autointerp.llm.asking import Shared
 from autointerp.llm.client import LLMClient, Reply, Request, Usage
 from autointerp.llm.journal import Answered, Journal, default_path
@@ -51,15 +51,16 @@ class _Known:
 class Model:
     """What one language model would be asked.
 
-    ``asked`` are all requests with their usage; ``paid`` those among them that nobody has paid
-    for, or this run itself; ``known`` were in the journal, of which the usage is no guess.
+    ``asked`` are all requests with their usage, by the kind of explainer or scorer that they are
+    for; ``paid`` those among them that nobody has paid for, or this run itself; ``known`` were in
+    the journal, of which the usage is no guess.
     """
 
     section: LLMSection
     counter: Counter
     cache: PrefixCache
-    asked: Cost = field(default_factory=Cost)
-    paid: Cost = field(default_factory=Cost)
+    asked: dict[str, Cost] = field(default_factory=dict)
+    paid: dict[str, Cost] = field(default_factory=dict)
     known: int = 0
     purposes: dict[str, _Known] = field(default_factory=dict)
 
@@ -89,9 +90,9 @@ class Model:
 
     def add(self, usage: Usage, *, paid: bool) -> None:
         """Count one request."""
-        self.asked = plus(self.asked, usage)
-        if paid:
-            self.paid = plus(self.paid, usage)
+        kind = asked_for()
+        for costs in (self.asked, self.paid) if paid else (self.asked,):
+            costs[kind] = plus(costs.get(kind, Cost()), usage)
 
     def _thought(self, turns: list[dict[str, str]], text: str) -> Usage:
         prompt = self.counter.prompt(turns)

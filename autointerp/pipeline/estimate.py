@@ -53,9 +53,10 @@ def estimate(
     with a coder that explains nothing too.
 
     Raises:
-        AutointerpError: what ``run`` would refuse; or ``spend`` for a run without examples.
+        AutointerpError: what ``run`` would refuse, but for API keys, which only ``spend`` needs; or
+            ``spend`` for a run without examples.
     """
-    _refuse_as_run(config)
+    _refuse_as_run(config, spend=bool(spend))
     if spend and not collected(config):
         raise AutointerpError(
             "--spend asks about latents of the run, which has no examples yet;"
@@ -68,8 +69,8 @@ def estimate(
         return document(config, rehearsed, latency)
 
 
-def _refuse_as_run(config: RunConfig) -> None:
-    check_llms(config.llms, config.budget)
+def _refuse_as_run(config: RunConfig, *, spend: bool) -> None:
+    check_llms(config.llms, config.budget, keys=spend)
     for name in {*config.llm_names("explain"), *config.llm_names("score")}:
         section = config.llms[name]
         if section.backend == "vllm" and section.base_url is None:
@@ -127,15 +128,15 @@ def _rehearse(
     local = config.engine.model_copy(update={"kind": "local"})
     changes = {"budget": BudgetSection(), "engine": local}
     scratch = scratch_run(config, path).model_copy(update=changes)
-    with session(scratch, observe, force=force) as s:
+    with session(scratch, observe, force=force, asks=False) as s:
         s.open_models = rehearsal.open
         s.start_no_servers()
         store = run.collect(s)
         plan = _plan(config, store)
         measured = _measured(config, store, spent)
-        known = _Known([], [], len(measured))
+        known = _Known([], [], measured)
         if len(measured) >= FEWEST_MEASURED:
-            known = known.of(config, measured)
+            known = known.of(config)
         elif _searches(config):
             s.config = _shortened(scratch)
         return _grown(_Rehearsing(config, s, store, rehearsal, plan, known))
@@ -147,9 +148,11 @@ class _Known(NamedTuple):
 
     explained: Sequence[LatentId]
     scored: Sequence[LatentId]
-    measured: int
+    measured: Sequence[LatentId]
 
-    def of(self, config: RunConfig, latents: Sequence[LatentId]) -> _Known:
+    def of(self, config: RunConfig) -> _Known:
+        """Where those that have real replies are enough."""
+        latents = self.measured
         stepwise = any(section.get("revise") for section in config.tiers)
         stepwise |= config.explainer["kind"] == CASCADE
         sequential = any(section.get("sequential") for section in config.scorers)
@@ -196,10 +199,18 @@ def _grown(r: _Rehearsing) -> Rehearsed:
         if enough or seconds >= SECONDS:
             held = r.session.results.bytes_held() - empty
             took = Took(len(sample), seconds, held)
+            measured = _real_replies(r, counted)
             return Rehearsed(
-                totals, r.rehearsal.spent, r.store, r.known.measured, took, collected(r.config)
+                totals, r.rehearsal.spent, r.store, measured, took, collected(r.config)
             )
         size *= 2
+
+
+def _real_replies(r: _Rehearsing, sample: Sample) -> int:
+    """Of how many of the sample's latents the journal has replies."""
+    if not any(model.known for model in r.rehearsal.models.values()):
+        return 0
+    return len({*sample.explained, *sample.scored}.intersection(r.known.measured))
 
 
 def _first_size(r: _Rehearsing) -> int:

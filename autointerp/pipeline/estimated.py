@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from autointerp.config import RunConfig
 from autointerp.examples.store import ExampleStore
 from autointerp.latents import Cost
+from autointerp.llm.keys import has_key
 from autointerp.llm.pricing import prices_of
 from autointerp.pipeline import building, directory
 from autointerp.pipeline.columns import QUANTITIES
@@ -36,8 +37,8 @@ class Took(NamedTuple):
 
 @dataclass(frozen=True)
 class Rehearsed:
-    """What came of a rehearsal: the totals, what the run has spent before, of how many latents
-    real replies were there, what it took, and whether the run has its examples."""
+    """What came of a rehearsal: the totals, what the run has spent before, of how many of the
+    sample's latents real replies were there, what it took, and whether the run has its examples."""
 
     totals: Totals
     spent: Cost
@@ -61,6 +62,7 @@ def document(config: RunConfig, r: Rehearsed, latency: float | None) -> Document
         "run": str(config.run.path),
         "latents": totals.sample.planned,
         "sampled": len(totals.sample.scored),
+        "sampled_explaining": len(totals.sample.explained),
         "measured": r.measured,
         "requests": round(requests[1]),
         **dict(zip(QUANTITIES[1:], map(_rounded, others), strict=True)),
@@ -149,7 +151,7 @@ def _disk_bytes(config: RunConfig, r: Rehearsed) -> int:
 def _notes(config: RunConfig, r: Rehearsed, latency: float | None) -> list[str]:
     """What the figures rest on, where that is not what was measured."""
     totals, notes = r.totals, []
-    asked = {name: model for name, model in totals.models.items() if model.asked.requests}
+    asked = {name: model for name, model in totals.models.items() if model.asked}
     for name, model in asked.items():
         if not model.counter.exact and totals.guess(name) == GUESSED:
             notes.append(f"llms.{name}: tokens are guessed from characters, four to a token")
@@ -159,6 +161,9 @@ def _notes(config: RunConfig, r: Rehearsed, latency: float | None) -> list[str]:
             notes.append(
                 f"llms.{name}: no known price, left out of dollars; set llms.{name}.prices"
             )
+    keyless = {s.api_key_env for name in asked if not has_key(s := config.llms[name])}
+    for variable in sorted(keyless):
+        notes.append(f"the run needs an API key in the environment variable {variable}")
     off = max(totals.sampling_error(of) for of in ("prompt_tokens", "dollars"))
     if off > WIDEST:
         latents = min(len(totals.sample.explained), len(totals.sample.scored))

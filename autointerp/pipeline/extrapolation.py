@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from math import sqrt
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from autointerp.config import RunConfig
 from autointerp.latents import Cost, LatentId
@@ -28,11 +28,11 @@ Stage = Literal["explained", "scored"]
 
 @dataclass(frozen=True)
 class Part:
-    """One kind of requests: whose sample tells of it, who answers, what each sampled latent costs,
-    and how many of the run's one of them stands for."""
+    """One kind of requests: whose sample tells of it, which explainer or scorer asks them, what
+    each sampled latent costs, and how many of the run's one of them stands for."""
 
     stage: Stage
-    llms: tuple[str, ...]
+    kind: str
     stands_for: float
     costs: dict[LatentId, Cost] = field(default_factory=lambda: defaultdict(Cost))
 
@@ -69,7 +69,7 @@ def parts_of(results: Results, config: RunConfig, sample: Sample) -> dict[str, P
         is_own = e.explainer == config.explainer["kind"]
         texts += is_own and e.status == "explained" and e.latent in scored
         if e.explainer != CASCADE and e.latent in explained:  # that is paid for as its tiers'
-            new = Part("explained", _asked_by(config, e.explainer), sample.each("explained"))
+            new = Part("explained", e.explainer, sample.each("explained"))
             parts.setdefault(f"explain: {e.explainer}", new).add(e.latent, e.cost)
     for s in results.scores():
         name, part = _scored_as(s, config, sample, texts)
@@ -81,16 +81,15 @@ def parts_of(results: Results, config: RunConfig, sample: Sample) -> dict[str, P
 def _scored_as(s: Scored, config: RunConfig, sample: Sample, texts: int) -> tuple[str, Part]:
     """What a score's requests are for; ``texts`` are the explained latents of the sample."""
     scorer, each = s.score.scorer, sample.each("scored")
-    asked_by = _asked_by(config, scorer)
     if scorer == SELECT:
-        return f"select: {CASCADE}", Part("explained", asked_by, sample.each("explained"))
+        return f"select: {CASCADE}", Part("explained", scorer, sample.each("explained"))
     if s.control == TRUE:
-        return f"score: {scorer}", Part("scored", asked_by, each)
+        return f"score: {scorer}", Part("scored", scorer, each)
     if s.control == REPEAT:
         again = _repeated(config, scorer, texts, each)
-        return f"score: {scorer} again", Part("scored", asked_by, again)
+        return f"score: {scorer} again", Part("scored", scorer, again)
     controlled = min(LIMIT, round(texts * each)) / max(1, min(LIMIT, texts))
-    return f"score: {scorer} controls", Part("scored", asked_by, controlled)
+    return f"score: {scorer} controls", Part("scored", scorer, controlled)
 
 
 def _repeated(config: RunConfig, scorer: str, texts: int, each: float) -> float:
@@ -98,26 +97,6 @@ def _repeated(config: RunConfig, scorer: str, texts: int, each: float) -> float:
     section = next(s for s in config.scorers if s["kind"] == scorer)
     wanted = int((section.get("judge") or {}).get("repeats", 0))
     return min(wanted, texts * each) / max(1, min(wanted, texts))
-
-
-def _asked_by(config: RunConfig, kind: str) -> tuple[str, ...]:
-    """The language models that answer the questions of an explainer or scorer."""
-    if kind == SELECT:
-        places: list[Mapping[str, Any]] = [{"judge": config.explainer.get("judge")}]
-    else:
-        sections = [*config.tiers, config.effects, *config.scorers]
-        places = [section for section in sections if section["kind"] == kind]
-    found = set()
-    for section in places:
-        for options in (section, section.get("judge") or {}):
-            if options.get("llm") and _asks(options):
-                found.add(str(options["llm"]))
-    return tuple(sorted(found))
-
-
-def _asks(section: Mapping[str, Any]) -> bool:
-    """Whether what has an ``llm`` asks it: the agent's pattern roles do not."""
-    return str(section.get("roles", "llm")) == "llm"
 
 
 @dataclass(frozen=True)
@@ -150,21 +129,16 @@ class Totals:
         return found
 
     def _of(self, part: Part, quantity: str) -> dict[str, float]:
-        """By model. Several that answer for one part have shares as of all that they were asked."""
-        asked = {name: getattr(self.models[name].asked, quantity) for name in part.llms}
-        whole = sum(asked.values())
+        """By model: shares as of all that its kind of explainer or scorer asked in the rehearsal,
+        less what other runs have paid for, and what is asked a second time."""
+        kind, nothing = part.kind, Cost()
+        models = {name: model for name, model in self.models.items() if kind in model.asked}
+        whole = sum(getattr(model.asked[kind], quantity) for model in models.values())
         return {
-            name: part.total(quantity) * of / whole * self._paid(name, quantity)
-            for name, of in asked.items()
+            name: part.total(quantity) * getattr(model.paid.get(kind, nothing), quantity) / whole
+            for name, model in models.items()
             if whole
         }
-
-    def _paid(self, name: str, quantity: str) -> float:
-        """The share of a model's answers that other runs have not paid for, and that are asked
-        once."""
-        model = self.models[name]
-        asked = getattr(model.asked, quantity)
-        return getattr(model.paid, quantity) / asked if asked else 0.0
 
     def sampling_error(self, quantity: str) -> float:
         """Half the 95 % interval of the total, as a share of it."""
@@ -197,5 +171,5 @@ class Totals:
         return COUNTED if model.counter.exact or model.known >= FEWEST_KNOWN else GUESSED
 
     def _guess(self) -> float:
-        asked = (name for name, model in self.models.items() if model.asked.requests)
+        asked = (name for name, model in self.models.items() if model.asked)
         return max(map(self.guess, asked), default=0.0)

@@ -17,6 +17,8 @@ Document = Mapping[str, Any]
 def print_estimate(console: Console, document: Document) -> None:
     """The totals with their intervals, who is asked, what for, and what the figures rest on."""
     sampled = f"from {document['sampled']} of {document['latents']:,} latents"
+    if document["sampled_explaining"] != document["sampled"]:
+        sampled += f" (explaining: from {document['sampled_explaining']})"
     if document["measured"]:
         sampled += f", {document['measured']:,} of them with real replies"
     console.print(Text(f"{document['run']}: an estimate {sampled}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -10,10 +11,12 @@ import pytest
 from llm_runs import one_model
 from llm_server import LLMServer
 from planted_coders import Planted
+from rich.console import Console
 from small_run import document, refusal, settings
 
 from autointerp.cli import main
 from autointerp.pipeline import standins
+from autointerp.report.estimate import print_estimate
 
 PRICES = {"prompt": 1.0, "completion": 4.0}
 
@@ -75,6 +78,11 @@ def test_an_estimate_asks_nobody_leaves_nothing_and_holds(
     assert sum(row["requests"] for row in told["by_llm"].values()) == pytest.approx(
         told["requests"], abs=1
     )
+    assert told["sampled_explaining"] == 6
+    other = {**told, "latents": 80, "sampled_explaining": 2, "measured": 2}
+    print_estimate(Console(), other)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "from 6 of 80 latents (explaining: from 2), 2 of them with real replies" in shown
     # What is in the journal is no guess any more.
     assert after["prompt_tokens"][1] == pytest.approx(cost["prompt_tokens"], rel=0.01)
     assert after["measured"] == 6
@@ -144,12 +152,49 @@ def test_it_refuses_what_a_run_refuses(
     estimate = ["estimate", "--run", str(run)]
     away = asked(planted, "https://x.invalid/v1", tmp_path)
     monkeypatch.delenv("OPENAI_API_KEY")
-    assert "OPENAI_API_KEY is not set" in refusal(capsys, [*estimate, *away])
+    spend = [*estimate, *away, "--spend", "1"]
+    assert "OPENAI_API_KEY is not set" in refusal(capsys, spend)
     mine = settings(planted, "alive:2", "0")
     assert main(["run", "--json", "--run", str(run), *mine]) == 0
     assert "run.seed = 0" in refusal(capsys, [*estimate, *mine, "run.seed=5"])
     beyond = [*mine, "latents.a=9999999"]
     assert "out of range" in refusal(capsys, [*estimate, *beyond])
+
+
+def test_pretending_needs_no_key_and_says_that_the_run_does(
+    tmp_path: Path,
+    planted: Planted,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    away = asked(planted, "https://x.invalid/v1", tmp_path)
+    told = document(capsys, "estimate", "--run", str(tmp_path / "run"), *away)
+    assert told["requests"] > 0
+    needed = "the run needs an API key in the environment variable OPENAI_API_KEY"
+    assert told["notes"].count(needed) == 1
+
+
+def test_every_model_is_told_what_it_is_asked_itself(
+    tmp_path: Path, planted: Planted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = {"base_url": "http://127.0.0.1:1/v1", "prices": PRICES}
+    llms = {name: {"model": name, **here} for name in ("explainer", "judge")}
+    told = document(
+        capsys, "estimate", "--run", str(tmp_path / "run"),
+        *settings(planted, "alive:3", "alive:3"),
+        f"llms={json.dumps(llms)}",
+        f"journal={json.dumps(str(tmp_path / 'journal.sqlite'))}",
+        "explainer={kind: agent, roles: llm, judge: {kind: llm}}",
+        "scorers=[{kind: detection, judge: {kind: llm}}]",
+        "examples.test.sampled=15",
+    )  # fmt: skip
+    models, purposes = told["by_llm"], told["by_purpose"]
+    for quantity in ("requests", "prompt_tokens", "completion_tokens", "dollars"):
+        assert sum(row[quantity] for row in models.values()) == pytest.approx(
+            sum(row[quantity] for row in purposes.values()), rel=1e-4
+        )
+    assert models["explainer"]["requests"] == purposes["explain: agent"]["requests"]
 
 
 def test_a_run_that_asks_nobody_costs_time_alone(
@@ -162,3 +207,7 @@ def test_a_run_that_asks_nobody_costs_time_alone(
     assert main(["estimate", "--run", str(tmp_path / "run"), *chosen]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "an estimate from 5 of 5 latents" in shown
+    assert main(["run", "--json", "--run", str(tmp_path / "run"), *chosen]) == 0
+    capsys.readouterr()
+    told = document(capsys, "estimate", "--run", str(tmp_path / "run"))
+    assert told["measured"] == 0  # explained, but by nobody who replies

@@ -41,7 +41,8 @@ def totals(folder: Path, sampled: int, planned: int, explain: float, spread: flo
         parts = parts_of(results, CONFIG, sample)
     rehearsal = Rehearsal(CONFIG.llms, folder / "journal.sqlite", "run")
     for model in rehearsal.models.values():
-        model.asked = model.paid = Cost(requests=1, prompt_tokens=1)
+        kind = "detection" if model is rehearsal.models["judge"] else "single_pass"
+        model.asked[kind] = model.paid[kind] = Cost(requests=1, prompt_tokens=1)
     return Totals(parts, rehearsal.models, sample)
 
 
@@ -61,8 +62,25 @@ def test_a_sample_stands_for_all_and_controls_for_as_many_as_there_are(tmp_path:
 
 def test_what_others_paid_for_is_left_out(tmp_path: Path) -> None:
     told = totals(tmp_path, sampled=10, planned=1000, explain=50)
-    told.models["judge"].paid = Cost()
+    told.models["judge"].paid.clear()
     assert told.by_model("requests") == pytest.approx({"explainer": 1000, "judge": 0})
+
+
+def test_a_part_is_dealt_out_by_what_it_asked_itself(tmp_path: Path) -> None:
+    told = totals(tmp_path, sampled=10, planned=1000, explain=50)
+    judge = told.models["judge"]
+    # Of explaining one request in four; of scoring far more, which says nothing of explaining.
+    told.models["explainer"].asked["single_pass"] = Cost(requests=30, prompt_tokens=30)
+    told.models["explainer"].paid["single_pass"] = Cost(requests=30, prompt_tokens=30)
+    judge.asked["single_pass"] = judge.paid["single_pass"] = Cost(requests=10, prompt_tokens=10)
+    judge.asked["detection"] = judge.paid["detection"] = Cost(requests=5000, prompt_tokens=5000)
+    assert told.by_model("requests") == pytest.approx(
+        {"explainer": 750, "judge": 250 + 2000 + 2 * LIMIT}
+    )
+    for quantity in ("requests", "prompt_tokens"):
+        assert sum(told.by_model(quantity).values()) == pytest.approx(
+            sum(told.by_part(quantity).values())
+        )
 
 
 def test_a_whole_plan_has_no_sampling_error_and_a_small_sample_a_large_one(tmp_path: Path) -> None:

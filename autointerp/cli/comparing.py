@@ -17,7 +17,11 @@ def add_similarity(commands: Any) -> None:
     parser.add_argument("a", metavar="RUN_A")
     parser.add_argument("b", metavar="RUN_B")
     parser.add_argument("--top", type=int, default=10, metavar="N", help="pairs shown; default: 10")
-    parser.add_argument("--model", metavar="FOLDER", help="default: RUN_A's embedder.model")
+    parser.add_argument(
+        "--model",
+        metavar="FOLDER",
+        help="a sentence-transformers model; default: RUN_A's embedder.model",
+    )
     json_option(parser, similarity)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
@@ -12,10 +13,12 @@ from typing import Any, Literal
 from autointerp.config import RunConfig
 from autointerp.examples.options import Attached, CorpusOptions, ExampleOptions
 from autointerp.latents import AutointerpError
+from autointerp.pipeline.directory import RESULTS
+from autointerp.pipeline.embedding import check_there, load_embedder
 from autointerp.sections import CASCADE, DEMO, CoderSection
 from autointerp.subject.checkpoints import load_coder
 from autointerp.subject.coders import SparseCoder
-from autointerp.subject.embedder import Embedder, load_embedder
+from autointerp.subject.embedder import Embedder
 from autointerp.subject.loading import load_subject
 from autointerp.subject.model import Subject
 
@@ -51,10 +54,8 @@ def build_coders(config: RunConfig) -> dict[str, SparseCoder]:
     coders = {}
     for name, coder in config.subject.coders.items():
         path = coder_path(name, coder)
-        try:
+        with _named(f"subject.coders.{name}"):
             coders[name] = load_coder(path, revision=coder.revision)
-        except AutointerpError as error:
-            raise AutointerpError(f"subject.coders.{name}: {error}") from error
     return coders
 
 
@@ -62,12 +63,36 @@ def needs_embedder(config: RunConfig) -> bool:
     return config.examples.semantic or "embedder" in config.needs("score")
 
 
+def needs_effects(config: RunConfig) -> bool:
+    """Whether a stage explains or steers what latents cause."""
+    return bool({"steering", "effects"} & (config.needs("explain") | config.needs("score")))
+
+
+def check_embedder(config: RunConfig) -> None:
+    """Look for the embedder before the first work of a run that will need it; one that has begun
+    may have all that it needs of it.
+
+    Raises:
+        AutointerpError: if there is no such model.
+    """
+    if needs_embedder(config) and not (config.run.path / RESULTS).exists():
+        with _named("embedder"):
+            check_there(config.embedder.model, config.embedder.revision)
+
+
 def build_embedder(config: RunConfig) -> Embedder:
     """Raises AutointerpError if the extra is not installed, or there is no such model."""
-    try:
+    with _named("embedder"):
         return load_embedder(**config.embedder.model_dump())
+
+
+@contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Say in a refusal which part of the configuration it is about."""
+    try:
+        yield
     except AutointerpError as error:
-        raise AutointerpError(f"embedder: {error}") from error
+        raise AutointerpError(f"{where}: {error}") from error
 
 
 def build_base_lm(config: RunConfig, name: str) -> Subject:
@@ -96,11 +121,9 @@ def attach(
     for name, coder in coders.items():
         section = config.subject.coders[name]
         wanted = section.hook or coder.info.hook or name
-        try:
+        with _named(f"subject.coders.{name}"):
             hook = subject.hook_point(wanted)
             target = subject.hook_point(section.hook_out) if section.hook_out else None
-        except AutointerpError as error:
-            raise AutointerpError(f"subject.coders.{name}: {error}") from error
         coder.check_width(subject.width(hook), str(hook))
         attached[name] = Attached(coder.to(subject.device), hook, target)
     return attached
@@ -147,7 +170,7 @@ def settings(config: RunConfig, hashes: Mapping[str, str], *, explain: bool) -> 
         held["embedder"] = embedder_identity(config)
     if explain:
         held["explainer"] = _explainers(config)
-    if {"steering", "effects"} & (config.needs("explain") | config.needs("score")):
+    if needs_effects(config):
         held["effects"] = {config.effects["kind"]: _but_kind(config.effects)}
     return dict(_flat(held))
 

@@ -43,7 +43,8 @@ def embedder_of(run: Path, model: str | None) -> tuple[str, Callable[[], Embed]]
     Raises:
         AutointerpError: if the extra ``embedding`` is not installed.
     """
-    from autointerp.subject.embedder import check_installed, load_embedder
+    from autointerp.pipeline.embedding import load_embedder
+    from autointerp.subject.embedder import check_installed
 
     check_installed()
     section = load_config(run / directory.CONFIG).embedder

@@ -9,6 +9,14 @@ from autointerp.pipeline.status import ENDED, FRESH
 
 Document = Mapping[str, Any]
 
+_FAULTS = {
+    "busy": "answers that the server is busy",
+    "connection": "connection errors",
+    "garbled": "garbled answers",
+    "server": "errors of the server",
+    "timeout": "timeouts",
+}
+
 
 def headline(document: Document) -> Iterator[str]:
     """Where a run is, by what ``status`` found of it, and how many latents have what."""
@@ -94,7 +102,8 @@ def trouble(document: Document) -> Iterator[str]:
         yield f"failed: {counted(failures)}"
     llm = document.get("llm") or {}
     if llm.get("faults"):
-        yield f"sent again after: {counted(llm['faults'])}"
+        faults = (f"{_FAULTS.get(k, k)}: {_times(n)}" for k, n in llm["faults"].items())
+        yield f"sent again after {', '.join(faults)}"
     if llm.get("repaired") or llm.get("unusable"):
         yield f"replies that did not fit: {llm['repaired']:,} repaired, {llm['unusable']:,} not"
     if llm.get("unpriced"):
@@ -102,6 +111,10 @@ def trouble(document: Document) -> Iterator[str]:
             f"{llm['unpriced']:,} answers have no known price and are in no sum of dollars;"
             " set llms.NAME.prices"
         )
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"
 
 
 def scores(document: Document) -> Iterator[str]:

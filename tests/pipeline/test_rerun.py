@@ -87,7 +87,12 @@ def test_texts_are_compared_by_meaning_where_there_is_an_embedder(
 ) -> None:
     made = "autointerp.pipeline.building.load_embedder"
     monkeypatch.setattr(made, lambda **_: CountedWords())
-    chosen = [*settings(planted, "0-2", "0-2"), "examples.semantic=true", "examples.background=300"]
+    chosen = [
+        *settings(planted, "0-2", "0-2"),
+        "examples.semantic=true",
+        "examples.background=300",
+        f"embedder.model={planted.files.model}",
+    ]
     found = again(capsys, left_alone(tmp_path, chosen))["rerun"]["texts"]
     assert found["cosine"] == pytest.approx(1)
     assert found["others"] < 0.9

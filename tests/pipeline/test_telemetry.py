@@ -83,7 +83,7 @@ def test_a_status_is_told_in_plain_lines() -> None:
         "0 requests/s, 0 in flight, 1 answered, 40% of prompt tokens cached",
         "spent: $0.25 of $2, 100 prompt tokens",
         "failed: no answer 2",
-        "sent again after: busy 3",
+        "sent again after answers that the server is busy: 3 times",
         "2 answers have no known price and are in no sum of dollars; set llms.NAME.prices",
         "detection: m 0.700 (0.600 to 0.800) over 4, shuffled 0.500",
     ]

@@ -60,7 +60,9 @@ def test_faults_and_spending_reach_the_status_the_summary_and_the_log(
     assert main(["status", str(run)]) == 0
     shown = capsys.readouterr().out
     assert re.search(r"spent: \$[\d.]+ of \$5, [\d,.e+]+ prompt tokens", shown)
-    assert f"sent again after: busy {llm['faults']['busy']}" in shown
+    busy = llm["faults"]["busy"]
+    often = "once" if busy == 1 else f"{busy} times"
+    assert f"sent again after answers that the server is busy: {often}" in shown
     events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert all({"time", "host", "pid", "stage", "event"} <= event.keys() for event in events)
     assert {"stage", "collected", "progress", "summary"} <= {event["event"] for event in events}

@@ -21,6 +21,7 @@ def overrides(planted: Planted) -> list[str]:
         SCORERS,
         "examples.semantic=true",
         "examples.background=300",
+        f"embedder.model={planted.files.model}",  # a folder that is there
     ]
 
 

@@ -49,7 +49,7 @@ def test_elsewhere_than_on_a_terminal_plain_lines_tell_now_and_then(
     assert line.partition(" ")[2] == (
         "explain 3 of 9 (33%), 0.5/s, 12 s left; 2 requests/s, 4 in flight, 7 answered,"
         " 50% of prompt tokens cached; spent: $0.5 of $2; failed: no answer 1;"
-        " sent again after: busy 1"
+        " sent again after answers that the server is busy: once"
     )
 
 
@@ -79,7 +79,7 @@ def test_a_terminal_gets_bars_and_the_status_below(tmp_path: Path) -> None:
         "2 requests/s, 4 in flight, 7 answered, 50% of prompt tokens cached",
         "spent: $0.5 of $2",
         "failed: no answer 1",
-        "sent again after: busy 1",
+        "sent again after answers that the server is busy: once",
     ]
 
 

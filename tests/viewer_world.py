@@ -92,7 +92,7 @@ def document_of(index: Index, latent: LatentId) -> dict[str, Any]:
     hypothesis = {"id": "h1", "text": row.text, "state": "confirmed", "hits": [1, 2]}
     return {
         "explainer": row.explainer,
-        "reason": HOSTILE if row.text == HOSTILE else None,
+        "reason": row.reason,
         "output_explanation": None,
         "components": [row.text, row.text],
         "scores": {

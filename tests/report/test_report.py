@@ -151,6 +151,34 @@ def test_latents_are_shown_with_their_texts(
     assert legible(shown["explanation"]) in page.shown
     assert "".join(shown["examples"][0]["tokens"])[:20].strip().split()[0] in page.shown
     assert any("peak" in (mark.get("class") or "") for mark in page.of("mark"))
+    assert "peaks most often on:" in page.shown
+
+
+def test_a_share_of_nought_is_told_from_latents_that_are_not_explained(page: Page) -> None:
+    told = " ".join(page.shown.split())
+    assert "latents are shown to be above 0.7, at a false-discovery rate of 5 %." in told
+    assert "on how many texts it was tested on as well as on its score" in told
+
+
+def test_latents_without_a_score_are_told_by_what_was_missing(tmp_path: Path) -> None:
+    told, empty = explained(0), explained(1, "nothing", status="no_explanation")
+    few = [explained(i, "", status="too_few_examples", reason="r") for i in (2, 3)]
+    rare = scored(empty, 0.5)
+    rare = replace(rare, score=replace(rare.score, status="too_few_examples", reason="r"))
+    page = report(write_run(tmp_path / "run", [told, empty, *few], [scored(told, 0.9), rare]))
+    line = (
+        "detection: 1 of 4 latents have a score; without a text to test: too few examples 2;"
+        " of the others: too few examples 1."
+    )
+    assert line in page.shown
+    assert "controls are of a sample of the explained latents" in page.shown
+
+
+def test_where_a_text_comes_from_is_shown_with_it(tmp_path: Path) -> None:
+    why = "no hypothesis was confirmed; the text is the pattern explainer's"
+    one, other = explained(0, reason=why), explained(1)
+    page = report(write_run(tmp_path / "run", [one, other], [scored(one, 0.9), scored(other, 0.8)]))
+    assert page.shown.count(why) == 1
 
 
 def test_any_explanation_comes_through(tmp_path: Path) -> None:
@@ -318,7 +346,7 @@ def test_another_place(tmp_path: Path) -> None:
 def test_refusals(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no run at" in refusal(capsys, ["report", str(tmp_path / "none")])
     (tmp_path / "empty").mkdir()
-    assert "no results at" in refusal(capsys, ["report", str(tmp_path / "empty")])
+    assert "no run at" in refusal(capsys, ["report", str(tmp_path / "empty")])
     nothing = write_run(tmp_path / "run", [])
     assert "has no explanations yet" in refusal(capsys, ["report", str(nothing)])
     folder = ["report", str(finished), "--output", str(tmp_path)]

@@ -37,6 +37,27 @@ def test_axe_finds_nothing_serious_and_nothing_overflows(
         assert asked_for == [address]
 
 
+def test_a_table_wider_than_the_page_has_shades_at_its_sides(address: str) -> None:
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 390, "height": 800})
+        page.goto(address)
+        frame = page.get_by_role("region", name="scores", exact=True)
+        assert frame.evaluate("e => e.scrollWidth > e.clientWidth")
+        drawn = frame.evaluate("e => getComputedStyle(e).backgroundImage")
+        assert drawn.count("linear-gradient") == 4
+
+
+def test_plots_fill_the_width_of_the_page(address: str) -> None:
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.goto(address)
+        for plots in page.locator(".plots").all():
+            last = plots.locator("> figure").last
+            ends = [e.evaluate("e => e.getBoundingClientRect().right") for e in (plots, last)]
+            if plots.locator("> figure").count() <= 2:
+                assert ends[0] - ends[1] < 2
+
+
 def test_details_open_by_keyboard(address: str) -> None:
     with chromium() as browser:
         page = browser.new_page()

@@ -170,5 +170,5 @@ class AgentExplainer:
         if not candidates:
             return ours
         best, values = await chooser.best(candidates)
-        chosen = ours if best == self.name else replaced(ours, candidates[best], best)
+        chosen = ours if best == self.name else replaced(ours, candidates[best], best, values)
         return replace(chosen, details={**chosen.details, "select": values, "chosen": best})

@@ -176,12 +176,14 @@ def _right(item: Item, verdict: object) -> bool:
     return isinstance(verdict, Verdict) and verdict.label == item.truth
 
 
-def replaced(ours: Explanation, other: Explanation, by: str) -> Explanation:
+def replaced(
+    ours: Explanation, other: Explanation, by: str, values: Mapping[str, float]
+) -> Explanation:
     """Another explainer's text, published in place of ours with all that was measured.
 
-    Label, weights and exclusions are of the text that is published.
+    Label, weights and exclusions are of the text that is published. ``values`` are those of the
+    texts on SELECT; the reason says by how much ours was better or worse.
     """
-    confirmed = ours.status == "explained"
     label = other.details.get("label") or _label(other.components or [other.text])
     return replace(
         ours,
@@ -189,6 +191,16 @@ def replaced(ours: Explanation, other: Explanation, by: str) -> Explanation:
         components=other.components,
         confidence=other.confidence,
         status="explained",
-        reason=None if confirmed else f"{ours.reason}; the text is the {by} explainer's",
+        reason=_why(ours, by, values),
         details={**ours.details, "label": label, "weights": [], "exclusions": []},
     )
+
+
+def _why(ours: Explanation, by: str, values: Mapping[str, float]) -> str:
+    theirs = f"the text is the {by} explainer's"
+    if ours.status != "explained":
+        return f"{ours.reason}; {theirs}"
+    own, value = values[ours.explainer], values[by]
+    told = f"{theirs}: {value:.3f} on SELECT, the {ours.explainer}'s own {own:.3f}"
+    near = f"; of texts within {MARGIN:g} the shortest is published"
+    return told if value > own + MARGIN else told + near

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from autointerp.latents import SOURCES, LatentId
-from autointerp.pipeline.agreement import RERUN
+from autointerp.pipeline.agreement import noted_agreement
 from autointerp.pipeline.results import Results
 from autointerp.report.static.reading import failed_effects, latents
 from autointerp.report.static.searches import searches
@@ -54,7 +54,7 @@ def document(tally: Tally, results: Results, explainer: str, summary: Document) 
         "density": {s: _densities(tally.densities[s].items()) for s in sorted(tally.densities)},
         "failures": _failures(tally.failures),
         "tested": tested and {**tested, "of": tally.explained.of},
-        "rerun": results.noted(RERUN),
+        "rerun": noted_agreement(results, explainer),
         "best": [_pick(pick) for pick in best],
         "worst": [_pick(pick) for pick in worst],
         "surprising": [_pick(pick) for pick in tally.surprising],

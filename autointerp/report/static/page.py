@@ -16,11 +16,13 @@ from autointerp.examples.store import ExampleStore
 from autointerp.latents import AutointerpError, LatentId
 from autointerp.pipeline.published import NO_STORE, Examples
 from autointerp.pipeline.results import Results
+from autointerp.pipeline.rows import SCORED_STATUSES
 from autointerp.pipeline.status import ENDED, read_status
 from autointerp.pipeline.summary import collected, summarise
 from autointerp.report.configuration import configuration
 from autointerp.report.console import cautions
 from autointerp.report.latent import number
+from autointerp.report.progress import counted
 from autointerp.report.static.cards import Card, card
 from autointerp.report.static.drawn import drawn
 from autointerp.report.static.figures import Density, document, tallied
@@ -166,6 +168,7 @@ def _page(run: Run, figures: Document, tally: Tally) -> str:
         words=words,
         cautions=cautions,
         duration=duration,
+        untested=untested,
     )
 
 
@@ -197,6 +200,23 @@ def _groups(run: Run, figures: Document) -> Iterator[Group]:
             described = run.describe(LatentId.parse(latent))
             cards.append(card(ids[latent], described, pick["why"] if said else ""))
         yield Group(name, title, about, cards, again)
+
+
+def untested(scorer: str, figures: Document) -> str:
+    """Why a scorer has no score of some latents; "" if it has one of each."""
+    of = figures["scores"][scorer]["by_status"]
+    others = {status: n for status, n in of.items() if status != "scored"}
+    without: dict[str, int] = {}
+    if sum(of.values()) < figures["latents"]:  # it scores what was explained
+        found = figures["by_status"].items()
+        without = {status: n for status, n in found if status not in SCORED_STATUSES}
+    why = [
+        f"{what}: {counted(which)}"
+        for what, which in (("without a text to test", without), ("of the others", others))
+        if which
+    ]
+    told = f"{scorer}: {of.get('scored', 0):,} of {figures['latents']:,} latents have a score"
+    return words("; ".join([told, *why])) + "." if why else ""
 
 
 def duration(seconds: float) -> str:

@@ -183,6 +183,9 @@ def test_the_better_text_on_select_is_published_and_the_simpler_of_equals() -> N
     better = published('"cat"')
     assert (better.text, better.details["chosen"]) == ('"cat"', "rival")
     assert better.details["select"]["rival"] == 1.0
+    own = better.details["select"]["agent"]
+    told = f"the text is the rival explainer's: 1.000 on SELECT, the agent's own {own:.3f}"
+    assert better.reason == told
     assert (better.details["label"], better.details["weights"]) == ('"cat"', [])
     assert better.components == ()
     assert better.details["rivals_without_text"] == {"broken": "no answer"}
@@ -190,6 +193,10 @@ def test_the_better_text_on_select_is_published_and_the_simpler_of_equals() -> N
     assert (worse.text, worse.details["chosen"]) == (narrow.text, "agent")
     longer = published(f'{narrow.text} unless after "toad"')
     assert (longer.text, longer.details["chosen"]) == (narrow.text, "agent")
+    assert "rival" not in str(longer.reason)
+    shorter = published(narrow.text.replace('"cat", ', ""))
+    assert shorter.details["chosen"] == "rival"
+    assert str(shorter.reason).endswith("of texts within 0.02 the shortest is published")
 
 
 def test_llm_roles_need_a_factory_and_the_kind_is_registered() -> None:

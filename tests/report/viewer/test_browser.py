@@ -22,6 +22,14 @@ TEXT = "import os\nfor i in range(10):\n    print(i, **kwargs)\n"
 PATIENCE = 120_000  # milliseconds; models are loaded, and other tests may run beside this one
 WIDTHS = {"desk": (1280, 900), "phone": (390, 844)}
 
+HEIGHTS = """() => {  // of rows of scores, with their controls and without
+  const rows = [...document.querySelectorAll("tr:has(td.row)")];
+  const heights = () => rows.map((row) => row.clientHeight);
+  const before = heights();
+  rows.forEach((row) => (row.querySelector("td.row").textContent = "–"));
+  return [before, heights()];
+}"""
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
@@ -81,6 +89,8 @@ def test_clicking_through_everything(page: Page, address: str) -> None:
     page.locator("[data-rows] h2 a").first.click()
     assert page.locator("h1").inner_text().startswith("layers.0/")
     check(page)
+    before, without = page.evaluate(HEIGHTS)
+    assert before == without, "controls make rows high where they are out of sight"
     page.click("text=find them")
     assert page.locator(".neighbours .n").count() >= 5
     check(page)

@@ -199,6 +199,18 @@ def test_two_runs_side_by_side(tmp_path: Path) -> None:
     assert "two 0" in text_of(client.get("/b").text)
 
 
+def test_where_a_text_comes_from_is_told_with_it(tmp_path: Path) -> None:
+    why = "the text is the pattern explainer's"
+    sides = [
+        side_of(tmp_path / name, [entry("c0", 0, reason=reason)], root)
+        for name, reason, root in (("one", why, ""), ("two", None, "/b"))
+    ]
+    client = client_of(sides)
+    assert why in text_of(client.get("/latent?id=c0/0").text)
+    assert why not in text_of(client.get("/b/latent?id=c0/0").text)
+    assert text_of(client.get("/compare/latent?id=c0/0").text).count(why) == 1
+
+
 def test_the_configuration_is_shown_without_secrets(tmp_path: Path) -> None:
     secret = "hunter2"
     (tmp_path / "config.yaml").write_text(

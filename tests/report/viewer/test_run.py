@@ -173,7 +173,7 @@ def test_what_cannot_be_viewed_is_refused(
     assert "no run at" in refusal(capsys, ["view", str(tmp_path / "absent")])
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "no results at" in refusal(capsys, ["view", str(empty), "--port", "0"])
+    assert "no run at" in refusal(capsys, ["view", str(empty), "--port", "0"])
     assert "between 0 and" in refusal(capsys, ["view", str(run), "--port", "99999"])
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
@@ -185,4 +185,5 @@ def test_without_the_extra_it_says_what_to_install(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("autointerp.cli.viewing.find_spec", lambda name: None)
-    assert "pip install 'autointerp[view]'" in refusal(capsys, ["view", str(run)])
+    line = refusal(capsys, ["view", str(run)])
+    assert "pip install 'autointerp[view]', or pip install -e '.[view]' in a checkout" in line

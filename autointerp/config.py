@@ -131,8 +131,9 @@ class RunConfig(Section):
             name = str(getattr(options, "llm", None))
             if name not in self.llms:
                 raise AutointerpError(
-                    f"{where} needs a language model; describe it under llms.{name}, as in"
-                    f" llms.{name}.model=NAME llms.{name}.base_url=http://HOST:PORT/v1"
+                    f"{self._scorer_at(where)}{where} needs a language model; describe it under"
+                    f" llms.{name}, as in llms.{name}.model=NAME"
+                    f" llms.{name}.base_url=http://HOST:PORT/v1"
                 )
             waves = self.llms[name].waves
             if options.echoes and waves is not None and waves.command:
@@ -141,6 +142,12 @@ class RunConfig(Section):
                     " likely texts are; name a server, or leave it out to ask the subject"
                 )
         return self
+
+    def _scorer_at(self, where: str) -> str:
+        """The kind of a scorer at the head of a message, since its place is no more than a number;
+        nothing of other places."""
+        first, *rest = where.split(".")
+        return f"{self.scorers[int(rest[0])]['kind']}: " if first == "scorers" else ""
 
     @model_validator(mode="after")
     def _waves_are_accepted(self) -> Self:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from small_run import document, left_alone, refusal
+from synthetic_run import explained, write_run
 
 from autointerp.cli import main
 from autointerp.cli.parser import parse
@@ -94,6 +95,24 @@ def test_a_latent_that_is_not_in_the_run_is_told_with_one_that_is(
     absent = next(f"layers.1/{i}" for i in range(9) if f"layers.1/{i}" not in known)
     line = refusal(capsys, ["show", str(tiny), absent])
     assert line.rpartition("one that is: ")[2] in known
+
+
+def test_the_latent_that_is_told_is_an_explained_one_of_the_same_coder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    latents = [explained(0, "", status="no_explanation"), explained(1)]
+    latents += [explained(2, "", coder="d", status="dead"), explained(3, coder="d")]
+    run = str(write_run(tmp_path / "run", latents))
+    assert refusal(capsys, ["show", run, "d/9"]).endswith("one that is: d/3")
+    assert refusal(capsys, ["show", run, "c/9"]).endswith("one that is: c/1")
+
+
+def test_a_folder_that_is_no_run_is_told_alike(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (["status"], ["show", "a/0"], ["report"]):
+        line = refusal(capsys, [words[0], str(tmp_path), *words[1:]])
+        assert f"no run at {tmp_path}" in line
 
 
 def test_nothing_is_left_beside_the_results(tiny: Path) -> None:

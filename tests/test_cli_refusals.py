@@ -65,6 +65,26 @@ def test_each_mistake_is_one_line(
     assert not (run / "examples" / "store.json").exists()
 
 
+@pytest.mark.parametrize("changed", ["corpus.source=DIR/absent.jsonl", "latents={a: '9999'}"])
+@pytest.mark.parametrize("shard", [[], ["--shard", "1/2"]])
+def test_a_refused_run_leaves_no_folder(
+    tmp_path: Path,
+    planted: Planted,
+    capsys: pytest.CaptureFixture[str],
+    changed: str,
+    shard: list[str],
+) -> None:
+    arguments = ["collect", *shard, *settings(planted), changed.replace("DIR", str(tmp_path))]
+    refusal(capsys, [*arguments, "--run", str(tmp_path / "runs" / "new")])
+    assert not (tmp_path / "runs").exists()
+    there = tmp_path / "there"
+    there.mkdir()
+    refusal(capsys, [*arguments, "--run", str(there / "new")])
+    refusal(capsys, [*arguments, "--run", str(there)])
+    assert there.is_dir()
+    assert not (there / "new").exists()
+
+
 @pytest.mark.parametrize("command", ["run", "collect", "explain", "score"])
 def test_every_command_refuses_alike(
     tmp_path: Path, planted: Planted, capsys: pytest.CaptureFixture[str], command: str

@@ -172,7 +172,8 @@ def test_mistakes_in_a_cascade_take_one_line(section: str, expected: str) -> Non
 def test_a_kind_that_asks_a_language_model_needs_one() -> None:
     with pytest.raises(AutointerpError, match=r"explainer needs .* llms.explainer.model="):
         load_config(None, ["explainer.kind=single_pass"])
-    with pytest.raises(AutointerpError, match=r"scorers.0.judge needs .* llms.judge.model="):
+    needs = r"detection: scorers.0.judge needs .* llms.judge.model="
+    with pytest.raises(AutointerpError, match=needs):
         load_config(None, ["scorers.0.judge=llm"])
     with pytest.raises(AutointerpError, match="asks no judge"):
         load_config(None, ["explainer.kind=pattern", "explainer.judge=pattern"])

@@ -31,16 +31,18 @@ def refuse(message: str) -> int:
 
 
 def no_run(name: str) -> str:
-    return f"no run at {name} or runs/{name}"
+    return f"no run at {name}" + ("" if Path(name).is_absolute() else f" or runs/{name}")
 
 
 def existing(run: str) -> Path:
     """A run by its path or its name. Raises AutointerpError if there is none."""
     from autointerp.latents import AutointerpError
+    from autointerp.pipeline.directory import CONFIG, RESULTS
+    from autointerp.pipeline.shard_status import SHARDS
     from autointerp.pipeline.status import find_run
 
     path = find_run(run)
-    if path is None:
+    if path is None or not any((path / name).exists() for name in (CONFIG, RESULTS, SHARDS)):
         raise AutointerpError(no_run(run))
     return path
 

@@ -11,6 +11,7 @@ from autointerp.cli.common import DONE, FAILURES, part_of, print_json, read_conf
 from autointerp.cli.merging import print_merge
 
 if TYPE_CHECKING:
+    from autointerp.config import RunConfig
     from autointerp.pipeline.session import Session
     from autointerp.pipeline.shards import Part, Stage
 
@@ -90,6 +91,7 @@ def score(arguments: argparse.Namespace) -> int:
     from autointerp.latents import AutointerpError
     from autointerp.pipeline import run as work
     from autointerp.pipeline import sharding
+    from autointerp.pipeline.scorable import check_explained
 
     part = part_of(arguments, "score")
     if part and arguments.explanations is not None:
@@ -101,8 +103,11 @@ def score(arguments: argparse.Namespace) -> int:
         if part:
             sharding.score_part(s, part)
             return
+        check_explained(s)
         store = work.collect(s)
-        work.score(s, store, work.chosen(s, store))
+        latents = work.chosen(s, store)
+        check_explained(s, latents)
+        work.score(s, store, latents)
 
     return _stages(arguments, stages, ("score",), part=part)
 
@@ -140,6 +145,7 @@ def _stages(
     errors = Console(stderr=True)
     stopped = None
     config = read_config(arguments)
+    _look_ahead(config, names)
     with (
         live.observer(part.path(config.run.path) if part else config.run.path) as observe,
         session(
@@ -151,6 +157,8 @@ def _stages(
             retries=names if getattr(arguments, "retry_failed", False) else (),
         ) as s,
     ):
+        if switched := _switched(s, explainer):
+            errors.print(switched, markup=False, highlight=False, soft_wrap=True)
         try:
             stages(s)
             s.enter("done")
@@ -159,7 +167,10 @@ def _stages(
             s.stop(stopped)
         document, failed = s.summary(), failures(s.results, s.explainer)
         s.log.event("summary", **document)
-    _print_summary(arguments, s, document)
+    if arguments.json:
+        print_json(document)
+    else:
+        _print_summary(s, document, names)
     console.print_failures(errors, failed)
     if failed:
         again = f"try them again: {_again(arguments, s)}"
@@ -167,6 +178,28 @@ def _stages(
     if stopped:
         errors.print(f"stopped: {stopped}", markup=False, highlight=False)
     return FAILURES if failed or stopped else DONE
+
+
+def _switched(s: Session, imported: str | None) -> str | None:
+    """That a run is about the explanations of another explainer than before, if it is."""
+    if imported or s.before in (None, s.explainer):
+        return None
+    return (
+        f"{s.path}: the explainer is now {s.explainer}, in place of {s.before}; the explanations"
+        f" of {s.before} stay in the run"
+    )
+
+
+def _look_ahead(config: RunConfig, names: Sequence[Stage]) -> None:
+    """Refuse, before any work, what would stop a stage in the middle: servers and models that are
+    away."""
+    from autointerp.llm.reachable import check_reachable
+    from autointerp.pipeline.building import check_embedder
+
+    asked = {llm for name in names if name != "collect" for llm in config.llm_names(name)}
+    check_reachable(config.llms, sorted(asked), config.journal)
+    if "score" in names or config.examples.semantic:
+        check_embedder(config)
 
 
 def _again(arguments: argparse.Namespace, s: Session) -> str:
@@ -179,23 +212,25 @@ def _again(arguments: argparse.Namespace, s: Session) -> str:
     return shlex.join([*words, "--run", str(s.config.run.path), "--retry-failed"])
 
 
-def _print_summary(arguments: argparse.Namespace, s: Session, document: dict[str, Any]) -> None:
+def _print_summary(s: Session, document: dict[str, Any], names: Sequence[Stage]) -> None:
+    """What the command did: of a single stage no more than its own scores, of a rerun not what its
+    run collected."""
     from rich.console import Console
 
     from autointerp.examples.store import ExampleStore
     from autointerp.pipeline.results import Results
     from autointerp.pipeline.summary import collected
     from autointerp.report import console
-    from autointerp.report.ranking import print_latents
+    from autointerp.report.ranking import print_latents, print_next
 
-    if arguments.json:
-        print_json(document)
-        return
-    out = Console()
-    console.print_collected(out, collected(ExampleStore.open(s.examples), s.path))
-    console.print_summary(out, document)
+    out, whole = Console(), len(names) > 1
+    if whole and not s.config.run.rerun:
+        console.print_collected(out, collected(ExampleStore.open(s.examples), s.path))
+    own = [x["kind"] for x in s.config.scorers] if "score" in names else []
+    console.print_summary(out, document, None if whole else own)
     if s.part:
         print_merge(s.config.run.path)
         return
     with Results.read(s.results.path) as results:
-        print_latents(out, results, s.explainer, s.path)
+        tell = print_latents if whole else print_next
+        tell(out, results, s.explainer, s.path)

@@ -41,7 +41,10 @@ def view(arguments: argparse.Namespace) -> int:
 
     missing = [name for name in _EXTRA if find_spec(name) is None]
     if missing:
-        raise AutointerpError(f"the viewer needs {missing[0]}; pip install 'autointerp[view]'")
+        raise AutointerpError(
+            f"the viewer needs {missing[0]}; pip install 'autointerp[view]', or"
+            " pip install -e '.[view]' in a checkout"
+        )
     from autointerp.report.viewer import guard, serving
     from autointerp.report.viewer.app import application
 

@@ -21,25 +21,33 @@ Document = dict[str, Any]
 
 
 def agreement(run: Path, rerun: Path, embed: Embed | None) -> Document:
-    """Of the latents that both runs have: by scorer the intra-class correlation of the scores with
-    its 95 % interval; the share of texts that are the same; and with an embedder the mean cosine of
-    a latent's two texts, beside that of texts of different latents (``others``).
+    """Of the latents that both runs have, explained by the run's ``explainer``: by scorer the
+    intra-class correlation of the scores with its 95 % interval; the share of texts that are the
+    same; and with an embedder the mean cosine of a latent's two texts, beside that of texts of
+    different latents (``others``).
 
     Raises:
         AutointerpError: if one of the two has no scores.
     """
-    compared = compare(run, rerun)["scores"]
+    compared = compare(run, rerun)
     told = ("metric", "n", "icc", "icc_interval")
     return {
         "run": run.name,
         "rerun": rerun.name,
+        "explainer": compared["explainer_a"],
         "scores": {
             name: {key: figures[key] for key in told}
-            for name, figures in compared.items()
+            for name, figures in compared["scores"].items()
             if "icc" in figures
         },
         "texts": _texts(run, rerun, embed),
     }
+
+
+def noted_agreement(results: Results, explainer: str) -> Document | None:
+    """What was last noted of a rerun; None if nothing was of this explainer's explanations."""
+    found: Document = results.noted(RERUN) or {}
+    return found if found.get("explainer") == explainer else None
 
 
 def _texts(run: Path, rerun: Path, embed: Embed | None) -> Document:

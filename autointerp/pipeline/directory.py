@@ -23,18 +23,22 @@ RESULTS = "results.sqlite"
 EXAMPLES = "examples"
 CONFIG = "config.yaml"
 RECORD = "versions.json"
+EVENTS = "log.jsonl"
 LOCK_ATTEMPTS = 10
 WAIT = 0.5  # seconds between two looks at whether another machine is at work
 
 
 @contextmanager
-def writing(run: Path) -> Iterator[None]:
+def writing(run: Path) -> Iterator[list[Path]]:
     """Make the directory, and hold it against other writers until the end of the block.
+
+    Gives the directories that were made: the run's first, then those above it.
 
     Raises:
         AutointerpError: if it cannot be written, or another process holds it.
     """
     try:
+        made = [folder for folder in (run, *run.parents) if not folder.exists()]
         run.mkdir(parents=True, exist_ok=True)
         lock = (run / LOCK).open("w")
     except OSError as error:
@@ -44,7 +48,7 @@ def writing(run: Path) -> Iterator[None]:
     with lock:
         _hold(lock, run)
         _wait_for_others(run)
-        yield
+        yield made
 
 
 def _hold(lock: IO[str], run: Path) -> None:
@@ -122,7 +126,7 @@ class RunLog:
     def __init__(self, run: Path) -> None:
         self.stage = "starting"
         self._lock = threading.Lock()  # progress is told from a thread of its own
-        self._file: IO[str] = (run / "log.jsonl").open("a", encoding="utf-8")
+        self._file: IO[str] = (run / EVENTS).open("a", encoding="utf-8")
 
     def event(self, name: str, **fields: Any) -> None:
         at = {"time": round(time.time(), 3), "host": socket.gethostname(), "pid": os.getpid()}

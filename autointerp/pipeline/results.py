@@ -259,6 +259,11 @@ class Results:
         ).fetchone()
         return row is not None
 
+    def has_scores(self, scorer: str) -> bool:
+        """Whether there is any score by this scorer."""
+        query = "SELECT EXISTS (SELECT 1 FROM scores WHERE scorer = ?)"
+        return bool(self._connection.execute(query, (scorer,)).fetchone()[0])
+
     def put_rows(self, table: Literal["explanations", "scores"], rows: Iterable[Any]) -> int:
         """Store rows as they are in another file's table over those of the same keys, all or none
         of them; how many there were. Scores of texts that they replace go with those."""

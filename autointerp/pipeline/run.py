@@ -27,7 +27,7 @@ from autointerp.pipeline.draining import run_drained
 from autointerp.pipeline.explaining import explain_all
 from autointerp.pipeline.figures import note_effects
 from autointerp.pipeline.local import run_tasks
-from autointerp.pipeline.others import OtherLatents
+from autointerp.pipeline.others import open_others
 from autointerp.pipeline.plan import Done, Explained, Texts, unexplained
 from autointerp.pipeline.preparing import get_ready
 from autointerp.pipeline.retries import Retry, finish_retry, retry_of
@@ -187,13 +187,13 @@ def score(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> None:
     if s.config.writes_outputs:
         parts["output"] = Explained(s.explained, latents, s.config.effects["kind"])
     controls = _controls(s, store, parts)
-    others = OtherLatents(store, lambda: s.coders, explained, s.config.run.seed)
     texts = Texts([*parts.values()])
     own = Texts([replace(part, latents=mine) for part in texts.parts])
     breaker, known = Breaker(), Done(s.results, retry)
 
     async def work() -> None:
-        async with _tools(s, "score", store) as tools:
+        opened = open_others(s.config, s.workshop, store, lambda: s.coders, explained)
+        async with _tools(s, "score", store) as tools, opened as others:
             scorers = replace(tools, others=others).scorers()
             task = ScoreTask(
                 store, texts, scorers, controls, known, s.log.failure, own=own, retry=retry,
@@ -212,7 +212,7 @@ def score(s: Session, store: ExampleStore, latents: Sequence[LatentId]) -> None:
 
     _work(s, work())
     finish_retry(s.results, "score")
-    note_effects(s.results, s.config.run.seed)
+    note_effects(s.results, s.explainer, s.config.run.seed)
 
 
 def _controls(

@@ -19,7 +19,8 @@ from autointerp.llm.accounts import Ledger
 from autointerp.llm.opening import check_llms, open_llms
 from autointerp.llm.vllm_server import Starting, VLLMServer, serving
 from autointerp.pipeline import building, directory, ray
-from autointerp.pipeline.refused import as_it_was
+from autointerp.pipeline.recorded import earlier_config, with_earlier_scorers
+from autointerp.pipeline.refused import as_it_was, without_trace
 from autointerp.pipeline.results import Results
 from autointerp.pipeline.running import Running
 from autointerp.pipeline.selection import check_range
@@ -44,7 +45,8 @@ class Session:
     """One process's work in one run directory. Make it with :func:`session`.
 
     ``path`` is what it writes: that of the run, or of the shard that it is a ``part`` of.
-    ``retries`` are the stages in which what failed is tried again.
+    ``retries`` are the stages in which what failed is tried again; ``before`` is the explainer that
+    the run was about before, if it has results.
     """
 
     config: RunConfig
@@ -60,6 +62,7 @@ class Session:
     planned: int = 0
     part: Part | None = None
     retries: Sequence[Stage] = ()
+    before: str | None = None
     open_models: OpenModels = open_llms
     ledger: Ledger = field(default_factory=Ledger)
     _earlier: Document = field(default_factory=dict)  # what the last process left in its status
@@ -242,21 +245,24 @@ def session(
     check_engine(config)
     hashes = building.checkpoint_hashes(config)
     with (
-        directory.writing(path),
+        directory.writing(path) as made,
+        without_trace(path, made),
         Results.open(path / directory.RESULTS) as results,
         asyncio.Runner() as runner,
     ):
-        settings = results.settings()
+        settings, earlier = results.settings(), earlier_config(path, results)
         results.hold_settings(building.settings(config, hashes, explain=explainer is None))
         log = directory.RunLog(path)
         name = explainer or config.explainer["kind"]
         opened = Session(config, path, results, log, observe, name, runner, force)
         opened.part, opened.retries = part, retries
+        opened.before = earlier.explainer["kind"] if earlier else None
         opened._earlier = read_status(path) or {}
         _ = opened.running  # from now on it is told of every row
         try:
             with as_it_was(path, opened.examples, results, settings):
-                write_atomically(path / directory.CONFIG, config.to_yaml())
+                kept = with_earlier_scorers(config, earlier, results)
+                write_atomically(path / directory.CONFIG, kept.to_yaml())
                 directory.record(path, versions=building.versions(), checkpoints=hashes)
                 with StatusWriter(path, opened.describe):
                     yield opened

@@ -13,6 +13,7 @@ from autointerp.pipeline import directory
 from autointerp.pipeline import run as work
 from autointerp.pipeline.plan import blocks, indices
 from autointerp.pipeline.results import Results
+from autointerp.pipeline.scorable import check_explained
 from autointerp.pipeline.session import Session
 from autointerp.pipeline.shards import Finished, Part, check_merged
 from autointerp.pipeline.standings import SELECT
@@ -59,12 +60,13 @@ def score_part(s: Session, part: Part) -> None:
     """Score the explanations of a shard's own latents.
 
     Raises:
-        AutointerpError: if the run has no complete store, or not all of its explanations.
+        AutointerpError: if the run has no complete store, no explanations, or not all of them.
         StoppedError: if too many latents fail, or a budget is spent.
     """
     check_merged(s.config.run.path, ("explain",), str(part))
     store = work.collect(s)
     plan = work.chosen(s, store)
+    check_explained(s, plan)
     _begin(s, part, plan)
     work.score(s, store, plan)
     _finish(s, part, plan)

@@ -31,9 +31,7 @@ def latent_document(results: Results, examples: Examples | None, latent: LatentI
     """
     explained = results.explanations(latent=latent, details=True)
     if not explained:
-        run = results.path.parent
-        others = results.explanations()
-        known = f"one that is: {others[0].latent}" if others else "none is explained yet"
+        run, known = results.path.parent, _one(results, latent)
         raise AutointerpError(f"{latent} is not among the latents of {run}; {known}")
     inputs = {e.explainer: e for e in explained if e.kind == "input"}
     own = inputs.get(CASCADE) or next(iter(inputs.values()), explained[0])
@@ -64,6 +62,16 @@ def latent_document(results: Results, examples: Examples | None, latent: LatentI
         "hypotheses": list(own.details.get("hypotheses", ())),
         "probes": list(own.details.get("probes", ())),
     }
+
+
+def _one(results: Results, like: LatentId) -> str:
+    """A latent of a run: an explained one if there is any, and then of the same coder."""
+    query = (
+        "SELECT coder, latent FROM explanations"
+        " ORDER BY status != 'explained', coder != ?, coder, latent LIMIT 1"
+    )
+    found = next(results.query(query, (like.coder,)), None)
+    return f"one that is: {LatentId(*found)}" if found else "none is explained yet"
 
 
 def _windows(examples: Examples | None, latent: LatentId) -> Document:

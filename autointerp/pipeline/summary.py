@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from autointerp.examples.store import ExampleStore
 from autointerp.latents import SOURCES, SPLITS
-from autointerp.pipeline.agreement import RERUN
+from autointerp.pipeline.agreement import noted_agreement
 from autointerp.pipeline.columns import QUANTITIES, Columns, Values
 from autointerp.pipeline.failing import failure_kinds, failures
 from autointerp.pipeline.figures import dependence, figures
@@ -32,11 +32,11 @@ def summarise(
     """The document of ``run``, ``score`` and ``status``. Rows go by one at a time."""
     statuses = results.statuses(explainer)
     tiers = {"cascade": report(results)} if explainer == CASCADE else {}
-    rerun = results.noted(RERUN)
+    rerun = noted_agreement(results, explainer)
     columns: dict[str, Columns] = defaultdict(Columns)
     cost = _explained_cost(results, explainer)
     for scored in results.scores():
-        if scored.score.scorer != SELECT and counts_for(scored.score, explainer):
+        if scored.score.scorer != SELECT and counts_for(scored.score.explanation, explainer):
             columns[scored.score.scorer].add(scored)
             for name in QUANTITIES:
                 cost[name] += getattr(scored.score.cost, name)
@@ -49,7 +49,8 @@ def summarise(
         "failures": failure_kinds(results, explainer),
         "by_status": statuses,
         "scores": {
-            name: _scorer(results, name, found, seed) for name, found in sorted(columns.items())
+            name: _scorer(results, name, found, explainer, seed)
+            for name, found in sorted(columns.items())
         },
         **({"rerun": rerun} if rerun else {}),
         "cost": cost,
@@ -57,7 +58,7 @@ def summarise(
     }
 
 
-def _scorer(results: Results, name: str, columns: Columns, seed: int) -> Document:
+def _scorer(results: Results, name: str, columns: Columns, explainer: str, seed: int) -> Document:
     """One scorer's figures over all latents that it could score."""
     true, headline = columns.true, columns.headline or None
     document: Document = {
@@ -85,12 +86,13 @@ def _scorer(results: Results, name: str, columns: Columns, seed: int) -> Documen
     document["lifts"] = {name: _mean(columns, values, seed) for name, values in lifts.items()}
     sources = {s: columns.sources[s] for s in SOURCES if s in columns.sources}
     document["by_source"] = {s: float(values.numbers().mean()) for s, values in sources.items()}
-    document |= figures(columns, dependence(results, name, seed))
+    document |= figures(columns, dependence(results, name, explainer, seed))
     for coder in sorted(set(columns.coders)):
         values = true.of(columns.coders.index(coder))
         if len(values):
             document["by_coder"][coder] = _interval(values, [coder] * len(values), seed)
-    error = judge_error(results, name) if REPEAT in columns.controls else None
+    repeated = REPEAT in columns.controls
+    error = judge_error(results, name, explainer) if repeated else None
     return document | ({"judge_error": error} if error else {})
 
 

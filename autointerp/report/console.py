@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE
@@ -18,6 +18,7 @@ from autointerp.report.latent import number
 from autointerp.report.progress import counted, trouble
 from autointerp.statistics import Interval
 
+FEWEST_LATENTS = 5  # of a control, that its bootstrap says something of other latents
 MOST_CORRELATED = 0.1  # of answers of one request, that a sequence of limits stands
 _LEAKS = {
     "shuffled": "the texts are easy to tell apart without explanations",
@@ -45,8 +46,11 @@ def print_collected(console: Console, document: Document) -> None:
     console.print(table)
 
 
-def print_summary(console: Console, document: Document) -> None:
-    """Means with intervals by scorer and coder, controls, and sources of negatives."""
+def print_summary(
+    console: Console, document: Document, only: Collection[str] | None = None
+) -> None:
+    """Means with intervals by scorer and coder, controls, and sources of negatives. ``only`` names
+    the scorers of the command, where earlier ones are told in one line."""
     done = f"{document['explained']:,} of {document['latents']:,} latents explained"
     statuses = counted(document["by_status"]).replace("_", " ") or "none"
     console.print(f"{document['run']}: {done} ({statuses})", highlight=False)
@@ -54,49 +58,61 @@ def print_summary(console: Console, document: Document) -> None:
         _print_cascade(console, document["cascade"])
     for line in trouble({"llm": document.get("llm")}):
         console.print(line, style="yellow", highlight=False)
-    if not document["scores"]:
-        return
+    shown = {n: f for n, f in document["scores"].items() if only is None or n in only}
+    if shown:
+        _print_scores(console, document, shown)
+    if earlier := sorted(document["scores"].keys() - shown.keys()):
+        console.print(f"scored by earlier commands: {', '.join(earlier)}", highlight=False)
+    if "rerun" in document and only is None:
+        print_rerun(console, document["rerun"])
+
+
+def _print_scores(console: Console, document: Document, shown: Mapping[str, Document]) -> None:
+    """The table of these scorers' figures, and what is to be known of them."""
     table = Table(box=SIMPLE, padding=(0, 1, 0, 0), collapse_padding=True)
     for heading in ("scorer", "n", "mean", "95 % interval"):
         table.add_column(heading, justify="right" if heading in ("n", "mean") else "left")
-    if any(figures["lifts"] for figures in document["scores"].values()):
+    if any(figures["lifts"] for figures in shown.values()):
         table.add_column("lift", no_wrap=True)
-    for scorer, figures in document["scores"].items():
+    for scorer, figures in shown.items():
         _add_scorer(table, scorer, figures)
         table.add_section()
     console.print(table)
-    for scorer, figures in document["scores"].items():
+    for scorer, figures in shown.items():
         _print_unscored(console, scorer, document)
         for line in cautions(scorer, figures):
             console.print(f"warning: {line}", style="yellow")
-    if "rerun" in document:
-        print_rerun(console, document["rerun"])
 
 
 def cautions(scorer: str, figures: Document) -> Iterator[str]:
     """What speaks against a scorer's figures."""
-    chance = figures["chance"]
-    for control, advice in _LEAKS.items():
+    for control in _LEAKS:
         found = figures["control_intervals"].get(control)
-        if found is None or figures["metric"] == _ELIMINATION:
-            continue
-        interval = Interval(*(found[k] for k in ("mean", "low", "high")))
-        if is_chance(interval, chance):
-            continue
-        if interval.low <= chance <= interval.high:
-            yield (
-                f"{found['n']} latents are too few to tell whether {scorer} of {control}"
-                f" explanations is chance ({interval.low:.3f} to {interval.high:.3f})"
-            )
-        else:
-            low, high = chance - CHANCE_MARGIN, chance + CHANCE_MARGIN
-            yield f"{scorer} of {control} explanations leaves {low:g} to {high:g}; {advice}"
+        if found is not None and figures["metric"] != _ELIMINATION:
+            yield from _leak(f"{scorer} of {control} explanations", control, found, figures)
     correlation = figures.get("dependence", {"correlation": 0})["correlation"]
     if figures["metric"] == "mixed" and correlation > MOST_CORRELATED:
         yield (
             f"{scorer} is sequential and the answers of a request have a correlation of"
             f" {correlation:.2f}; its limits need a judge with texts_per_prompt: 1"
         )
+
+
+def _leak(what: str, control: str, found: Document, figures: Document) -> Iterator[str]:
+    """A control whose interval is not within the band of chance: outside of it, or too wide."""
+    chance = figures["chance"]
+    interval = Interval(*(found[k] for k in ("mean", "low", "high")))
+    if is_chance(interval, chance):
+        return
+    bottom, top = chance - CHANCE_MARGIN, chance + CHANCE_MARGIN
+    lies = f"its mean lies in {interval.low:.3f} to {interval.high:.3f}"
+    if found["n"] < FEWEST_LATENTS or (interval.low <= top and interval.high >= bottom):
+        few = "1 latent is" if found["n"] == 1 else f"{found['n']:,} latents are"
+        yield f"{few} too few to tell whether {what} leaves {bottom:g} to {top:g}; {lies}"
+    elif interval.high < bottom:
+        yield f"{what} is below chance; {lies}: the texts fit negatives better than positives"
+    else:
+        yield f"{what} leaves {bottom:g} to {top:g}; {_LEAKS[control]}"
 
 
 def _print_unscored(console: Console, scorer: str, document: Document) -> None:
@@ -136,7 +152,7 @@ def _print_cascade(console: Console, cascade: Document) -> None:
 def _add_scorer(table: Table, scorer: str, figures: Document) -> None:
     table.add_row(Text(scorer, "bold"))
     if figures["mean"] is None:
-        _add(table, "nothing was scored", figures)
+        table.add_row("nothing was scored", str(figures["n"]))
         return
     _add(table, f"{figures['metric']} (chance {figures['chance']:g})", figures)
     for coder, mean in figures["by_coder"].items():

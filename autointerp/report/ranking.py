@@ -60,8 +60,16 @@ def print_latents(console: Console, results: Results, explainer: str, run: Path)
     found = ranking(results, explainer)
     for title, rows in (("best explained", found.best), ("worst explained", found.worst)):
         if rows:
+            title = f"{title}, by {found.scorers[0]}"
             console.print(_table(title, rows, found, console.width))
-    shown = found.best[0].latent if found.best else _first(results, explainer)
+    print_next(console, results, explainer, run, found.best[0].latent if found.best else None)
+
+
+def print_next(
+    console: Console, results: Results, explainer: str, run: Path, latent: LatentId | None = None
+) -> None:
+    """How to look at all latents, and at one: the first explained, unless one is given."""
+    shown = latent or _first(results, explainer)
     if shown is not None:
         _print_command(console, "make a report of all", "report", str(run))
         _print_command(console, "look at one latent", "show", str(run), str(shown))
@@ -108,6 +116,8 @@ def _table(title: str, rows: Sequence[Ranked], found: Ranking, width: int) -> Ta
     table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0), collapse_padding=True)
     names = max(len(str(row.latent)) for row in (*found.best, *found.worst))
     shown = _beside(found.scorers, width - names)
+    if len(shown) < len(found.scorers):
+        table.title = f"{title} ({len(shown)} of {len(found.scorers)} scorers)"
     for heading in ("latent", *shown):
         table.add_column(heading, no_wrap=True)
     table.add_column("explanation", overflow="fold", min_width=FEWEST_COLUMNS)

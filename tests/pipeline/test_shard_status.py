@@ -106,6 +106,8 @@ def test_the_status_of_shards_imports_nothing_heavy(run: Path) -> None:
 
 def test_merging_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no run at" in refusal(capsys, ["merge", str(tmp_path / "absent")])
+    assert "no run at" in refusal(capsys, ["merge", str(tmp_path)])
+    (tmp_path / "config.yaml").write_text("{}")
     assert "has no shards to merge" in refusal(capsys, ["merge", str(tmp_path)])
 
 

@@ -42,10 +42,32 @@ def document(probes: int) -> dict[str, Any]:
     }
 
 
-def shown(probes: int) -> str:
-    console = Console(width=200, record=True, file=StringIO())
-    print_latent(console, document(probes))
+def shown(probes: int, width: int = 200, **changes: Any) -> str:
+    console = Console(width=width, record=True, file=StringIO())
+    print_latent(console, {**document(probes), **changes})
     return console.export_text()
+
+
+def test_where_a_text_comes_from_is_told_below_it() -> None:
+    text = shown(0, reason="no hypothesis was confirmed; the text is the pattern explainer's")
+    below = text.splitlines()[text.splitlines().index('"[x]"') + 1]
+    assert below.rstrip().endswith("the text is the pattern explainer's")
+
+
+def test_texts_have_their_activation_and_wrap_beside_it() -> None:
+    def example(split: str, peak: float) -> dict[str, Any]:
+        return {"tokens": [" word"] * 30, "activations": [0.0] * 29 + [peak], "split": split}
+
+    examples = [example("explain", 1.5), example("explain", 12.25), example("test", 3.0)]
+    lines = [line.rstrip() for line in shown(0, 80, examples=examples).splitlines()]
+    titles = [line for line in lines if line.startswith("texts that")]
+    assert [line.split(",")[0] for line in titles] == [
+        "texts that explanations are made from",
+        "texts that scores come from",
+    ]
+    begun = [line.split()[0] for line in lines if line.endswith("word") and line[:6].strip()]
+    assert begun == ["12.25", "1.50", "3.00"]
+    assert sum(line.startswith(" " * 8 + "word") for line in lines) >= len(examples)
 
 
 def test_an_agents_hypotheses_and_probes_are_shown_with_their_brackets() -> None:
@@ -118,6 +140,12 @@ def test_the_latents_without_a_score_are_told_with_the_reason() -> None:
     assert "detection: n = 6 of 10 latents (dead 1, too few examples 3)" in summary()
 
 
+def test_where_nothing_was_scored_there_is_no_mean_and_no_interval() -> None:
+    nothing = summary(n=0, mean=None, low=None, high=None, metric=None, chance=None)
+    row = next(line for line in nothing.splitlines() if "nothing was scored" in line)
+    assert row.split() == ["nothing", "was", "scored", "0"]
+
+
 def test_a_scorer_that_met_every_latent_has_reasons_of_its_own_alone() -> None:
     text = summary(by_status={"scored": 9, "too_few_examples": 1}, n=9)
     assert "detection: n = 9 of 10 latents (too few examples 1)" in text
@@ -138,6 +166,24 @@ def test_controls_off_chance_are_told_from_too_few_latents(
     text = summary(control_intervals={"shuffled": shuffled}, lifts={"shuffled": shuffled})
     assert ("warning" in text) == bool(told)
     assert told in text
+
+
+@pytest.mark.parametrize(
+    ("n", "low", "high", "told"),
+    [
+        (1, 0.43, 0.43, "1 latent is too few to tell whether detection of shuffled explanations"),
+        (4, 0.43, 0.44, "4 latents are too few to tell"),
+        (8, 0.415, 0.492, "8 latents are too few to tell"),
+        (64, 0.41, 0.44, "is below chance; its mean lies in 0.410 to 0.440"),
+    ],
+)
+def test_a_control_is_off_chance_only_where_its_whole_interval_is(
+    n: int, low: float, high: float, told: str
+) -> None:
+    shuffled = {"n": n, "mean": (low + high) / 2, "low": low, "high": high}
+    text = summary(control_intervals={"shuffled": shuffled}, lifts={"shuffled": shuffled})
+    assert told in text
+    assert "easy to tell apart" not in text
 
 
 def test_a_control_and_what_true_explanations_gain_on_it_are_one_row() -> None:

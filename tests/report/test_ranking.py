@@ -33,6 +33,16 @@ def test_the_best_and_the_worst_are_those_of_the_first_scorer(latents: int, tmp_
     assert list(found.scorers) == ["detection", "fuzzing"][: min(latents, 1) * 2]
 
 
+def test_the_tables_say_by_what_they_rank_and_what_is_left_out(tmp_path: Path) -> None:
+    one, names = explained(0), ("detection", "fuzzing", "generation", "intruder")
+    run = write_run(tmp_path / "run", [one], [scored(one, 0.9, name) for name in names])
+    console = Console(width=120, file=StringIO())
+    with Results.read(run / "results.sqlite") as results:
+        print_latents(console, results, EXPLAINER, run)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "best explained, by detection (3 of 4 scorers)" in text
+
+
 def test_signs_that_move_a_terminals_cursor_are_shown(tmp_path: Path) -> None:
     one = explained(0, "a \x1b[2J\x07 b")
     run = write_run(tmp_path / "run", [one], [scored(one, 0.9)])

@@ -30,6 +30,7 @@ from autointerp.export.windows import BLOCK, StoreTables
 from autointerp.latents import AutointerpError, Explanation, LatentId
 from autointerp.pipeline import directory
 from autointerp.pipeline.following import Following
+from autointerp.pipeline.own_texts import EXPLAINER, counting
 from autointerp.pipeline.published import PublishedExamples, examples_of
 from autointerp.pipeline.results import Results
 from autointerp.pipeline.rows import (
@@ -162,6 +163,7 @@ class _Whole:
             " WHERE coder = ? AND control = ? ORDER BY latent, scorer"
         )
         indices = [i for (i,) in self._results.query(_INDICES, (coder,))]
+        explainer = self._results.noted(EXPLAINER)
         read = map(read_explanation, self._results.query(query, (coder,)))
         scored = (read_scored(r).score for r in self._results.query(scores, (coder, TRUE)))
         explanations = Following(read, lambda e: e.latent.index)
@@ -171,7 +173,7 @@ class _Whole:
             for table in ("latents", "examples")
         )
         for index in indices:
-            own = _own(explanations.of(index))
+            own = _own(explanations.of(index), explainer)
             yield Told(
                 place=place,
                 latent=LatentId(coder, index),
@@ -209,10 +211,9 @@ class _Whole:
 _INDICES = "SELECT DISTINCT latent FROM explanations WHERE coder = ? ORDER BY latent"
 
 
-def _own(explanations: Iterable[Explanation]) -> Explanation | None:
-    """The explanation that counts: of several explainers' the cascade's, if it explains."""
-    found = {e.explainer: e for e in explanations}
-    own = found.get(CASCADE) or next(iter(found.values()), None)
+def _own(explanations: Iterable[Explanation], explainer: str | None) -> Explanation | None:
+    """The explanation that counts, if it explains."""
+    own = counting({e.explainer: e for e in explanations}, explainer)
     return own if own is not None and own.status == "explained" and own.text.strip() else None
 
 

@@ -22,6 +22,7 @@ from autointerp.latents import (
     Score,
 )
 from autointerp.pipeline import directory
+from autointerp.pipeline.own_texts import EXPLAINER
 from autointerp.pipeline.results import Results
 from autointerp.pipeline.rows import TRUE, counts_for
 from autointerp.pipeline.standings import SELECT
@@ -43,19 +44,19 @@ class Side:
 
     @classmethod
     def of(cls, results: Results) -> Side:
-        """Of the explainer that was scored: of several the cascade, else the run's own.
+        """Of the explainer that was scored: of several the one which the run is about, else the
+        cascade.
 
         Raises:
             AutointerpError: if nothing was scored, or by several explainers.
         """
         ids = {s.score.explanation or "" for s in results.scores() if s.score.scorer != SELECT}
         inputs = {name for _, kind, name in (i.rsplit(":", 2) for i in ids if i) if kind == "input"}
-        if CASCADE in inputs:
-            return cls(results, CASCADE)
-        own = {name.split(".")[1] for name in results.settings() if name.startswith("explainer.")}
-        for names in (inputs, inputs & own):
-            if len(names) == 1:
-                return cls(results, *names)
+        for name in (results.noted(EXPLAINER), CASCADE):
+            if name in inputs:
+                return cls(results, name)
+        if len(inputs) == 1:
+            return cls(results, *inputs)
         run = results.path.parent
         if not inputs:
             raise AutointerpError(f"{run} has no scores yet; `autointerp run` makes them")

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import groupby
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from autointerp.latents import LatentId
 from autointerp.pipeline.results import Results
 from autointerp.sections import CASCADE
+
+EXPLAINER = "explainer"  # what a run was last about is noted under this key
+
+T = TypeVar("T")
+
+
+def counting(found: Mapping[str, T], explainer: str | None) -> T | None:
+    """The one that counts of what several explainers made of one latent: that of the explainer
+    which the run is about; where that is not known, or made nothing, the cascade's, else the
+    first. None of none."""
+    for name in (explainer, CASCADE, *found):
+        if name is not None and name in found:
+            return found[name]
+    return None
 
 
 class OwnText(NamedTuple):
@@ -19,11 +33,11 @@ class OwnText(NamedTuple):
 
 
 def own_texts(results: Results) -> Iterator[OwnText]:
-    """The explanation that counts of every latent, by coder and index: of several explainers' the
-    cascade's."""
+    """The explanation that counts of every latent, by coder and index."""
+    explainer = results.noted(EXPLAINER)
     rows = results.query(f"{_EXPLAINED} ORDER BY coder, latent, explainer")
     for (coder, index), group in groupby(rows, lambda row: row[:2]):
-        yield OwnText(LatentId(coder, index), _text(row[2:] for row in group))
+        yield OwnText(LatentId(coder, index), _text((row[2:] for row in group), explainer))
 
 
 _EXPLAINED = (
@@ -32,12 +46,14 @@ _EXPLAINED = (
 )
 
 
-def _text(rows: Iterator[tuple[str, str]]) -> str:
-    by_explainer = dict(rows)
-    return by_explainer.get(CASCADE) or next(iter(by_explainer.values()))
+def _text(rows: Iterator[tuple[str, str]], explainer: str | None) -> str:
+    text = counting(dict(rows), explainer)
+    assert text is not None
+    return text
 
 
 def text_of(results: Results, latent: LatentId) -> str:
     """The text of a latent that is explained."""
     query = f"{_EXPLAINED} AND coder = ? AND latent = ? ORDER BY explainer"
-    return _text(row[2:] for row in results.query(query, (latent.coder, latent.index)))
+    rows = results.query(query, (latent.coder, latent.index))
+    return _text((row[2:] for row in rows), results.noted(EXPLAINER))

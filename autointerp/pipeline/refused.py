@@ -11,6 +11,7 @@ from typing import Any
 from autointerp.examples.store import MARKER
 from autointerp.latents import AutointerpError
 from autointerp.pipeline.directory import CONFIG, EVENTS, EXAMPLES, RECORD, RESULTS
+from autointerp.pipeline.own_texts import EXPLAINER
 from autointerp.pipeline.results import Results
 from autointerp.pipeline.shard_status import RECORD as SHARD
 from autointerp.pipeline.status import LOCK, STATUS_FILE, write_atomically
@@ -45,10 +46,15 @@ def _is_without_work(run: Path) -> bool:
 
 @contextmanager
 def as_it_was(
-    run: Path, examples: Path, results: Results, settings: Mapping[str, Any]
+    run: Path,
+    examples: Path,
+    results: Results,
+    settings: Mapping[str, Any],
+    about: str | None,
 ) -> Iterator[None]:
     """When a command is refused, give the files that tell of a run their contents back, and its
-    ``results`` these ``settings``; unless rows were written, or ``examples`` collected, before.
+    ``results`` these ``settings`` and the explainer that they were ``about``; unless rows were
+    written, or ``examples`` collected, before.
     """
 
     def done() -> tuple[int, bool]:
@@ -61,6 +67,7 @@ def as_it_was(
     except AutointerpError:
         if done() == began:
             results.put_settings(settings)
+            results.note(EXPLAINER, about)
             for path, text in before.items():
                 write_atomically(path, text)
         raise

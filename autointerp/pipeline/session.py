@@ -19,6 +19,7 @@ from autointerp.llm.accounts import Ledger
 from autointerp.llm.opening import check_llms, open_llms
 from autointerp.llm.vllm_server import Starting, VLLMServer, serving
 from autointerp.pipeline import building, directory, ray
+from autointerp.pipeline.own_texts import EXPLAINER
 from autointerp.pipeline.recorded import earlier_config, with_earlier_scorers
 from autointerp.pipeline.refused import as_it_was, without_trace
 from autointerp.pipeline.results import Results
@@ -253,14 +254,15 @@ def session(
         settings, earlier = results.settings(), earlier_config(path, results)
         results.hold_settings(building.settings(config, hashes, explain=explainer is None))
         log = directory.RunLog(path)
-        name = explainer or config.explainer["kind"]
+        name, about = explainer or config.explainer["kind"], results.noted(EXPLAINER)
+        results.note(EXPLAINER, name)
         opened = Session(config, path, results, log, observe, name, runner, force)
         opened.part, opened.retries = part, retries
         opened.before = earlier.explainer["kind"] if earlier else None
         opened._earlier = read_status(path) or {}
         _ = opened.running  # from now on it is told of every row
         try:
-            with as_it_was(path, opened.examples, results, settings):
+            with as_it_was(path, opened.examples, results, settings, about):
                 kept = with_earlier_scorers(config, earlier, results)
                 write_atomically(path / directory.CONFIG, kept.to_yaml())
                 directory.record(path, versions=building.versions(), checkpoints=hashes)

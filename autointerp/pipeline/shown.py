@@ -10,13 +10,13 @@ from autointerp.examples.sampling import evidence, labelled_set
 from autointerp.examples.store import ExampleStore
 from autointerp.latents import AutointerpError, Example, LatentId, Metric, Score
 from autointerp.pipeline.figures import effects
+from autointerp.pipeline.own_texts import EXPLAINER, counting
 from autointerp.pipeline.published import NO_STORE, Examples, PublishedExamples
 from autointerp.pipeline.repeats import REPEAT
 from autointerp.pipeline.results import Results
 from autointerp.pipeline.rows import TRUE, Scored
 from autointerp.pipeline.standings import SELECT
 from autointerp.pipeline.widened import widened
-from autointerp.sections import CASCADE
 
 Document = dict[str, Any]
 
@@ -34,7 +34,7 @@ def latent_document(results: Results, examples: Examples | None, latent: LatentI
         run, known = results.path.parent, _one(results, latent)
         raise AutointerpError(f"{latent} is not among the latents of {run}; {known}")
     inputs = {e.explainer: e for e in explained if e.kind == "input"}
-    own = inputs.get(CASCADE) or next(iter(inputs.values()), explained[0])
+    own = counting(inputs, results.noted(EXPLAINER)) or explained[0]
     output = next((e for e in explained if e.kind == "output"), None)
     ids = {own.id, output.id if output else None}
     noted = effects(results)

@@ -12,6 +12,7 @@ from planted_coders import Planted
 from small_run import document, left_alone, refusal, settings
 
 from autointerp.cli import main
+from autointerp.pipeline.results import Results
 
 INPUT_SCORE = "scorers=[{kind: input_score}]"
 FUZZING = "scorers=[{kind: fuzzing}]"
@@ -149,3 +150,15 @@ def test_another_explainer_is_announced_and_has_no_rerun(
     assert "the explainer is now" not in capsys.readouterr().err
     assert main(["run", "--run", str(run), "explainer.kind=pattern"]) == 0
     assert "rerun: " in capsys.readouterr().out
+
+
+def test_what_is_shown_and_compared_is_the_explainers_that_the_run_is_about(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Results.read(run / "results.sqlite") as results:
+        latent = str(results.explanations()[0].latent)
+    for kind in ("agent", "pattern"):
+        document(capsys, "run", "--run", str(run), f"explainer.kind={kind}")
+        assert document(capsys, "show", str(run), latent)["explainer"] == kind
+        compared = document(capsys, "compare", str(run), str(run))
+        assert (compared["explainer_a"], compared["explainer_b"]) == (kind, kind)

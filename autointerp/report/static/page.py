@@ -106,8 +106,7 @@ def report(run: Run) -> Report:
 
 
 def _explainer(run: Run) -> str:
-    configured = configuration(run.path).get("explainer", {}).get("kind")
-    explainer = explainer_of(run.results, configured)
+    explainer = explainer_of(run.results)
     if explainer is None:
         raise AutointerpError(f"{run.path} has no explanations yet; `autointerp run` makes them")
     return explainer

@@ -14,6 +14,7 @@ from typing import Any
 
 from autointerp.latents import LatentId
 from autointerp.pipeline.following import Following
+from autointerp.pipeline.own_texts import EXPLAINER
 from autointerp.pipeline.results import Results
 from autointerp.pipeline.rows import IMPORTED, TRUE
 from autointerp.pipeline.standings import SELECT
@@ -86,12 +87,12 @@ class Seen:
         return [j for j in self.judged if j.own and j.control == TRUE and j.value is not None]
 
 
-def explainer_of(results: Results, configured: str | None) -> str | None:
-    """The explainer whose explanations a run is about: of several the cascade, else the one that
-    is configured, else explanations from elsewhere; None without any."""
+def explainer_of(results: Results) -> str | None:
+    """The explainer whose explanations a run is about; where that is not known, of several the
+    cascade, else explanations from elsewhere, else who made most. None without any."""
     query = "SELECT explainer, count(*) FROM explanations WHERE kind = 'input' GROUP BY explainer"
     counts: dict[str, int] = dict(results.query(query))
-    for name in (CASCADE, configured, IMPORTED):
+    for name in (results.noted(EXPLAINER), CASCADE, IMPORTED):
         if name in counts:
             return name
     return max(counts, key=counts.__getitem__, default=None)

@@ -11,9 +11,9 @@ from operator import itemgetter
 from typing import Any
 
 from autointerp.pipeline.following import Following
+from autointerp.pipeline.own_texts import EXPLAINER, counting
 from autointerp.pipeline.results import Results
 from autointerp.pipeline.standings import SELECT
-from autointerp.sections import CASCADE
 
 _EXPLANATIONS = (
     "SELECT coder, latent, kind, explainer, text, status, reason, confidence FROM explanations"
@@ -53,18 +53,22 @@ class Entry:
 
 
 def entries(results: Results) -> Iterator[Entry]:
-    """Every latent of a run, ordered by coder and index; of several explanations of a latent the
-    cascade's is shown, else the first. Holds one latent at a time."""
+    """Every latent of a run with the explanation that counts, ordered by coder and index. Holds one
+    latent at a time."""
+    explainer = results.noted(EXPLAINER)
     by_latent = groupby(results.query(_EXPLANATIONS), key=itemgetter(0, 1))
     scores = Following(results.query(_SCORES, (SELECT,)), itemgetter(0, 1))
     for (coder, latent), rows in by_latent:
-        yield _entry(coder, latent, list(rows), scores.of((coder, latent)))
+        yield _entry(coder, latent, list(rows), scores.of((coder, latent)), explainer)
 
 
-def _entry(coder: str, latent: int, explained: list[_Row], scores: list[_Row]) -> Entry:
+def _entry(
+    coder: str, latent: int, explained: list[_Row], scores: list[_Row], explainer: str | None
+) -> Entry:
     inputs = [row for row in explained if row[2] == "input"]
     effects = [row for row in explained if row[2] == "output"]
-    own = next((row for row in inputs if row[3] == CASCADE), (inputs or effects)[0])
+    own = counting({row[3]: row for row in inputs or effects}, explainer)
+    assert own is not None
     shown = [own, *effects[:1]]
     ids = {"", *(f"{coder}/{latent}:{row[2]}:{row[3]}" for row in shown)}
     headlines = {row[3]: _headline(row[4], row[5]) for row in scores if row[2] in ids}

@@ -178,7 +178,7 @@ def rows(run: Path) -> dict[str, Any]:
             details = {k: v for k, v in e.details.items() if k != "request"}
             found[e.id] = replace(e, cost=Cost(), details=details)
         for s in results.scores(outcomes=True):
-            outcomes = [replace(o, request=None) if isinstance(o, Label) else o
+            outcomes = [o._replace(request=None) if isinstance(o, Label) else o
                         for o in s.score.outcomes]  # fmt: skip
             score = replace(s.score, cost=Cost(), outcomes=outcomes)
             found[f"{score.explanation} {score.scorer} {s.control}"] = score

@@ -46,8 +46,8 @@ class Sides:
         swapped = (rng.permutation(prompts) % RANDOM).tolist()
         found = []
         for i in range(prompts):
-            # The others' texts are judged with different pairs; so must the own be, in the same
-            # requests, or a judge could tell from what recurs in them whose turn it is.
+            # Each of the others' texts is judged with its own share of the pairs. The own text must
+            # meet each share in a request of its own too, or a judge could tell whose turn it is.
             lot, foil = i % len(self.turns), foils[i % len(foils)]
             found += [
                 Contest("own", self.text, own, foil, i, lot),

@@ -168,13 +168,16 @@ def searched() -> dict[str, object]:
     }
     own = prompts(subject, SEARCH_PROMPTS, 64)
     hooks = sorted({hook for _, hook, _ in attached.values()})
-    (batch,) = subject.activations(own, hooks)
+    batches = list(subject.activations(own, hooks))
+
+    def fired(coder: SparseCoder, hook: HookPoint) -> list[int]:
+        states = (batch.states[hook][:, :LENGTH].flatten(0, 1) for batch in batches)
+        found = torch.cat([coder.encode_sparse(x).latents for x in states]).unique()
+        latents: list[int] = found[::17][:SEARCHED].tolist()
+        return latents
+
     latents = [
-        LatentId(name, i)
-        for name, (coder, hook, _) in attached.items()
-        for i in coder.encode_sparse(batch.states[hook][:, :LENGTH].flatten(0, 1))
-        .latents.unique()[::17][:SEARCHED]
-        .tolist()
+        LatentId(name, i) for name, (coder, hook, _) in attached.items() for i in fired(coder, hook)
     ]
 
     async def search() -> list[Strength]:

@@ -86,13 +86,17 @@ class ExplainTask:
         cost = replace(account.all, seconds=perf_counter() - started)
         return replace(explanation, cost=cost, explainer=self.name)
 
+    def _taken(self, latent: LatentId) -> tuple[Evidence, LabelledSet]:
+        # Handed on and not kept: an explainer lets go of them while it waits for an answer.
+        evidence, selection = self.sets.take(latent)
+        return evidence, selection()
+
     async def _explain(self, latent: LatentId) -> Explanation:
         if not self.store.statistics(latent.coder).firing_count[latent.index]:
             self.sets.pass_over(latent)
             return Explanation(latent, "", self.name, status="dead", reason="it never fired")
         try:
-            evidence, selection = self.sets.take(latent)
-            return await self.explainer.explain(evidence, selection())
+            return await self.explainer.explain(*self._taken(latent))
         except (AutointerpError, BudgetExhausted):
             raise
         except Exception as error:  # noqa: BLE001 – recorded; the run goes on
